@@ -1,0 +1,137 @@
+"""Stage 2: the auto-encoder, 64x64 pixels to 4x16x16 latents.
+
+    python -m training.autoencoder --work WORK
+
+Writes WORK/autoencoder/checkpoint.safetensors (resumable) and WORK/autoencoder/model (diffusers format) whose
+latents have mean 0 and standard deviation 1 per channel, so that its scaling_factor is 1.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from training.fused import fuse
+from training.loop import Run, keep_memory, train
+from training.pictures import Pictures, load_split
+
+
+def build() -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(32, 64, 128),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=64,
+        mid_block_add_attention=False,
+        scaling_factor=1.0,
+    )
+
+
+def augmented(pictures: Pictures, batch: int, step: int) -> Tensor:
+    """Half whole pictures, half random crops; a third of all with channels swapped, tinted or inverted."""
+    generator = torch.Generator().manual_seed(step)
+    index = torch.randint(len(pictures), (batch,), generator=generator)
+    whole = pictures.small(index[: batch // 2])
+    side = int(torch.randint(64, 129, (), generator=generator))
+    top, left = torch.randint(0, 129 - side, (2,), generator=generator).tolist()
+    crops = pictures.large[index[batch // 2 :], :, top : top + side, left : left + side].float() / 127.5 - 1
+    crops = F.interpolate(crops, (64, 64), mode="bilinear", antialias=True, align_corners=False)
+    images = torch.cat([whole, crops])
+    for i in torch.nonzero(torch.rand(batch, generator=generator) < 1 / 3).flatten().tolist():
+        kind = int(torch.randint(3, (), generator=generator))
+        if kind == 0:
+            images[i] = images[i, torch.randperm(3, generator=generator)]
+        elif kind == 1:
+            images[i] = -images[i]
+        else:
+            tint = torch.rand(3, 1, 1, generator=generator) * 0.7 + 0.3
+            images[i] = (images[i] + 1) * tint - 1
+    return images.to(memory_format=torch.channels_last)
+
+
+def reconstruction_loss(output: Tensor, image: Tensor) -> Tensor:
+    """Mean absolute and squared error, and the absolute error of the image gradients at three scales."""
+    loss = (output - image).abs().mean() + 4 * (output - image).square().mean()
+    difference = output - image
+    for _ in range(3):
+        loss = loss + (difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()) / 6
+        difference = F.avg_pool2d(difference, 2)
+    return loss
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Per image, for pictures in [-1, 1]: peak 2."""
+    return 10 * torch.log10(4 / (a - b).square().flatten(1).mean(1))
+
+
+@torch.no_grad()
+def round_trip_psnr(model: AutoencoderKL, pictures: Pictures) -> Tensor:
+    scores = []
+    for start in range(0, len(pictures), 32):
+        image = pictures.small(slice(start, start + 32)).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model.decode(model.encode(image).latent_dist.mode()).sample
+        scores.append(psnr(output.float().clamp(-1, 1), image))
+    return torch.cat(scores)
+
+
+@torch.no_grad()
+def latents_of(model: AutoencoderKL, pictures: Pictures) -> Tensor:
+    parts = [
+        model.encode(pictures.small(slice(start, start + 64)).to(memory_format=torch.channels_last)).latent_dist.mode()
+        for start in range(0, len(pictures), 64)
+    ]
+    return torch.cat(parts).float().contiguous()
+
+
+@torch.no_grad()
+def standardise(model: AutoencoderKL, latents: Tensor) -> None:
+    """Folds each channel's mean and standard deviation over the training set into the 1x1 convolutions at the door."""
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    door, back = model.quant_conv, model.post_quant_conv
+    door.weight[:4] /= std[:, None, None, None]
+    door.bias[:4] = (door.bias[:4] - mean) / std
+    door.bias[4:] -= 2 * std.log()
+    back.bias += (back.weight[:, :, 0, 0] * mean).sum(1)
+    back.weight *= std[None, :, None, None]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("build/training"))
+    parser.add_argument("--images", type=int, default=180_000)
+    args = parser.parse_args()
+    keep_memory()
+    torch.manual_seed(0)
+    pictures, validation = load_split(args.work, "train"), load_split(args.work, "validation")
+    model = fuse(build()).to(memory_format=torch.channels_last)
+    run = Run(args.work / "autoencoder", args.images, batch=16, learning_rate=5e-4)
+
+    def loss_of(step: int) -> dict[str, Tensor]:
+        image = augmented(pictures, run.batch, step)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = model.encode(image).latent_dist
+            output = model.decode(posterior.sample(torch.Generator().manual_seed(step))).sample
+        output = output.float()
+        spread = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).float().mean()
+        return {"loss": reconstruction_loss(output, image) + 2e-4 * spread, "psnr": psnr(output, image)[: run.batch // 2].mean()}
+
+    def evaluate() -> dict[str, float]:
+        scores = round_trip_psnr(model, validation)
+        return {"validation_psnr": float(scores.mean()), "validation_psnr_5th": float(scores.quantile(0.05))}
+
+    train(run, nn.ModuleDict({"vae": model}), loss_of, evaluate)
+    standardise(model, latents_of(model, pictures))
+    model.save_pretrained(args.work / "autoencoder/model")
+    assert math.isclose(float(latents_of(model, validation).mean()), 0, abs_tol=0.2)
+
+
+if __name__ == "__main__":
+    main()
