@@ -5,6 +5,7 @@ Without a compiler the stock modules are used: the same result, two to five time
 """
 
 import functools
+import itertools
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -69,7 +70,7 @@ class VectorSiLU(nn.Module):
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """Swaps the kernels into every residual block and norm of a diffusers UNet or auto-encoder, in place."""
+    """Swaps the kernels into every residual block and norm of a diffusers UNet, an auto-encoder or the judge, in place."""
     if extension() is None:
         return model
     followed_by_silu = set()
@@ -80,6 +81,11 @@ def fuse(model: nn.Module) -> nn.Module:
         if hasattr(module, "conv_norm_out") and hasattr(module, "conv_act"):
             module.conv_act = nn.Identity()
             followed_by_silu.add(id(module.conv_norm_out))
+        if isinstance(module, nn.Sequential):
+            for i, (norm, act) in enumerate(itertools.pairwise(list(module))):
+                if type(norm) is nn.GroupNorm and isinstance(act, nn.SiLU):
+                    followed_by_silu.add(id(norm))
+                    module[i + 1] = nn.Identity()
     for module in model.modules():
         if type(module) is nn.GroupNorm:
             module.__class__ = NormAct

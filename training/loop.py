@@ -10,6 +10,7 @@ import json
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -139,6 +140,9 @@ def train(run: Run, modules: nn.ModuleDict, loss_of: Callable[[int], dict[str, T
                 save()
                 saved = time.monotonic()
     save()
+    if stop:
+        log.close()
+        sys.exit(f"stopped after {step} of {total} steps; the same command goes on from {path}")
     for name, p in named.items():
         p.data.copy_(average[name])
     if evaluate is not None:

@@ -26,6 +26,10 @@ class Pictures:
         return F.avg_pool2d(self.large[index].float(), 2) / 127.5 - 1
 
 
+def load_rows(work: Path, split: str) -> list[dict]:
+    return [row for row in json.loads((work / "data/manifest.json").read_text()) if row["split"] == split]
+
+
 def load_split(work: Path, split: str) -> Pictures:
     rows = json.loads((work / "data/manifest.json").read_text())
     chosen = [i for i, row in enumerate(rows) if row["split"] == split]

@@ -1,0 +1,52 @@
+"""Stage 7: write the 16-bit weights that the package ships.
+
+    python -m training.export --work WORK
+
+Takes whatever stages are there, so a weaker model can be exported early.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, StableDiffusionPipeline
+
+from training.loop import load_average
+from training.text_to_emoji import build_scheduler, build_unet, load_emoji
+
+WEIGHTS = Path(__file__).parents[1] / "src/renoise/weights"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("build/training"))
+    args = parser.parse_args()
+    unet, text, tokenizer = load_emoji(args.work)
+    pipe = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(args.work / "autoencoder/model"),
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.to(torch.float16).save_pretrained(WEIGHTS / "emoji")
+    for name in ("vocab.json", "merges.txt"):  # what transformers before 5 reads
+        shutil.copy(args.work / "tokenizer" / name, WEIGHTS / "emoji/tokenizer" / name)
+    if (args.work / "turbo/checkpoint.safetensors").exists():
+        turbo = torch.nn.ModuleDict({"unet": build_unet()})
+        load_average(args.work / "turbo/checkpoint.safetensors", turbo)
+        turbo["unet"].half().save_pretrained(WEIGHTS / "emoji-turbo/unet")
+        config = {**build_scheduler().config, "timestep_spacing": "trailing"}
+        EulerAncestralDiscreteScheduler.from_config(config).save_pretrained(WEIGHTS / "emoji-turbo/scheduler")
+    if (args.work / "judge/model").exists():
+        shutil.copytree(args.work / "judge/model", WEIGHTS / "judge", dirs_exist_ok=True)
+    size = sum(path.stat().st_size for path in WEIGHTS.rglob("*.safetensors"))
+    print(f"{size / 1e6:.1f} MB of weights in {WEIGHTS}")
+
+
+if __name__ == "__main__":
+    main()

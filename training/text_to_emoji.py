@@ -1,0 +1,135 @@
+"""Stage 5: the many-step model. A stock UNet and a CLIP text encoder, trained together to predict noise.
+
+    python -m training.text_to_emoji --work WORK
+
+Writes WORK/emoji/checkpoint.safetensors (resumable); training/export.py makes the pipeline.
+"""
+
+import argparse
+import random
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from training.autoencoder import latents_of
+from training.fused import fuse
+from training.loop import Run, keep_memory, load_average, train
+from training.pictures import caption, load_split, varied_caption
+from training.tokenizer import LENGTH
+
+WIDTH = 256  # of the text encoder
+
+
+def build_unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(64, 128, 192),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=32,
+    )
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=4 * WIDTH,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=LENGTH,
+            projection_dim=WIDTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
+    )
+
+
+def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    return tokenizer(texts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids
+
+
+def cached_latents(work: Path, split: str) -> Tensor:
+    """Latents of a split, encoded once by the auto-encoder of stage 2."""
+    path = work / f"emoji/latents-{split}.safetensors"
+    if not path.exists():
+        vae = AutoencoderKL.from_pretrained(work / "autoencoder/model").to(memory_format=torch.channels_last)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"latents": latents_of(vae, load_split(work, split))}, path)
+    return load_file(path)["latents"]
+
+
+def spread_timesteps(batch: int, generator: torch.Generator) -> Tensor:
+    """One timestep from each of ``batch`` equal parts of the range: the same mean over levels, less variance."""
+    return ((torch.arange(batch) + torch.rand(batch, generator=generator)) / batch * 1000).long()
+
+
+def load_emoji(work: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
+    """The averaged weights of this stage's newest checkpoint."""
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    models = nn.ModuleDict({"unet": build_unet(), "text": build_text_encoder(tokenizer)})
+    load_average(work / "emoji/checkpoint.safetensors", models)
+    return models["unet"].eval(), models["text"].eval(), tokenizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("build/training"))
+    parser.add_argument("--images", type=int, default=1_000_000)
+    args = parser.parse_args()
+    keep_memory()
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(args.work / "tokenizer")
+    rows, latents = load_split(args.work, "train").rows, cached_latents(args.work, "train")
+    held_rows, held_latents = load_split(args.work, "validation").rows, cached_latents(args.work, "validation")
+    unet = fuse(build_unet()).to(memory_format=torch.channels_last)
+    text = build_text_encoder(tokenizer)
+    levels = build_scheduler().alphas_cumprod
+    run = Run(args.work / "emoji", args.images, batch=64, learning_rate=6e-4, average=0.9995)
+
+    def noise_error(clean: Tensor, captions: list[str], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Squared error of the predicted noise per image, and the weight min(snr, 5) / snr (Hang et al. 2023)."""
+        t = spread_timesteps(len(clean), generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        level = levels[t].view(-1, 1, 1, 1)
+        noisy = (level.sqrt() * clean + (1 - level).sqrt() * noise).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+            states = text(token_ids(tokenizer, captions)).last_hidden_state
+            predicted = unet(noisy, t, states).sample
+        error = (predicted.float() - noise).square().mean((1, 2, 3))
+        return error, 5 / torch.maximum(level.flatten() / (1 - level.flatten()), torch.tensor(5.0))
+
+    def loss_of(step: int) -> dict[str, Tensor]:
+        generator, rng = torch.Generator().manual_seed(step), random.Random(step)
+        index = torch.randint(len(rows), (run.batch,), generator=generator)
+        error, weight = noise_error(latents[index], [varied_caption(rows[i], rng) for i in index.tolist()], generator)
+        return {"loss": (error * weight).mean(), "noise_error": error.mean()}
+
+    @torch.no_grad()
+    def evaluate() -> dict[str, float]:
+        error, _ = noise_error(held_latents[:256], [caption(row) for row in held_rows[:256]], torch.Generator().manual_seed(0))
+        return {"validation_noise_error": float(error.mean())}
+
+    train(run, nn.ModuleDict({"unet": unet, "text": text}), loss_of, evaluate)
+
+
+if __name__ == "__main__":
+    main()
