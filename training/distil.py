@@ -39,7 +39,9 @@ def main() -> None:
     student = copy.deepcopy(teacher).train().requires_grad_(True)
     target: nn.Module | None = None  # made at the first step, when a resumed student has its weights
     levels = build_scheduler().alphas_cumprod
-    run = Run(args.work / "turbo", args.images, batch=64, learning_rate=1.5e-4, average=0.998, warmup=100, weight_decay=0.0)
+    run = Run(
+        args.work / "turbo", args.images, batch=64, learning_rate=1.5e-4, average=0.998, warmup=100, weight_decay=0.0
+    )
     with torch.no_grad():
         nothing = text(token_ids(tokenizer, [""])).last_hidden_state
 
@@ -62,7 +64,9 @@ def main() -> None:
         z_t = alpha_t * latents[index] + sigma_t * torch.randn((run.batch, 4, 16, 16), generator=generator)
         with torch.no_grad():
             states = text(token_ids(tokenizer, captions)).last_hidden_state
-            both = noise_of(teacher, torch.cat([z_t, z_t]), torch.cat([t, t]), torch.cat([nothing.expand_as(states), states]))
+            both = noise_of(
+                teacher, torch.cat([z_t, z_t]), torch.cat([t, t]), torch.cat([nothing.expand_as(states), states])
+            )
             without, given = both.chunk(2)
             guided = without + args.guidance * (given - without)
             clean = (z_t - sigma_t * guided) / alpha_t

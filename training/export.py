@@ -13,9 +13,7 @@ import torch
 from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, StableDiffusionPipeline
 
 from training.loop import load_average
-from training.text_to_emoji import build_scheduler, build_unet, load_emoji
-
-WEIGHTS = Path(__file__).parents[1] / "src/renoise/weights"
+from training.text_to_emoji import WEIGHTS, build_scheduler, build_unet, load_emoji
 
 
 def main() -> None:
@@ -40,8 +38,9 @@ def main() -> None:
         turbo = torch.nn.ModuleDict({"unet": build_unet()})
         load_average(args.work / "turbo/checkpoint.safetensors", turbo)
         turbo["unet"].half().save_pretrained(WEIGHTS / "emoji-turbo/unet")
-        config = {**build_scheduler().config, "timestep_spacing": "trailing"}
-        EulerAncestralDiscreteScheduler.from_config(config).save_pretrained(WEIGHTS / "emoji-turbo/scheduler")
+        config = {key: value for key, value in build_scheduler().config.items() if not key.startswith("_")}
+        trailing = EulerAncestralDiscreteScheduler.from_config({**config, "timestep_spacing": "trailing"})
+        trailing.save_pretrained(WEIGHTS / "emoji-turbo/scheduler")
     if (args.work / "judge/model").exists():
         shutil.copytree(args.work / "judge/model", WEIGHTS / "judge", dirs_exist_ok=True)
     size = sum(path.stat().st_size for path in WEIGHTS.rglob("*.safetensors"))

@@ -35,7 +35,9 @@ def extension() -> ModuleType | None:
 
 class _NormAct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float, silu: bool) -> torch.Tensor:
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float, silu: bool
+    ) -> torch.Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         y, scale, shift, stats = extension().forward(x, weight, bias, groups, eps, silu)  # type: ignore[union-attr]
         ctx.save_for_backward(x, weight, scale, shift, stats)
@@ -70,7 +72,7 @@ class VectorSiLU(nn.Module):
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """Swaps the kernels into every residual block and norm of a diffusers UNet, an auto-encoder or the judge, in place."""
+    """Swaps the kernels into every norm of a diffusers UNet, an auto-encoder or the judge, in place."""
     if extension() is None:
         return model
     followed_by_silu = set()

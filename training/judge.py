@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from renoise.judge import Judge, Towers, tokenise
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from renoise.judge import Judge, Towers, tokenise
 from training.fused import fuse
 from training.loop import Run, keep_memory, train
 from training.pictures import Pictures, load_split, varied_caption
@@ -55,7 +55,10 @@ def accuracy(judge: Judge, pictures: Pictures) -> dict[str, float]:
     pixels = (pictures.small() + 1) / 2
     concept = torch.tensor([judge.concepts.index(row["label"]) for row in pictures.rows])
     top = torch.cat([judge.concept_probabilities(part) for part in pixels.split(64)]).topk(5).indices
-    scores = {"top1": float((top[:, 0] == concept).float().mean()), "top5": float((top == concept[:, None]).any(1).float().mean())}
+    scores = {
+        "top1": float((top[:, 0] == concept).float().mean()),
+        "top5": float((top == concept[:, None]).any(1).float().mean()),
+    }
     if all(row["style"] in judge.styles for row in pictures.rows):
         style = torch.tensor([judge.styles.index(row["style"]) for row in pictures.rows])
         found = torch.cat([judge.style_probabilities(part) for part in pixels.split(64)]).argmax(1)
@@ -89,11 +92,22 @@ def main() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             maps = towers.image(pixels)
         images = F.normalize(towers.image_head(maps.float().mean((2, 3))), dim=-1)
-        captions = towers.embed_tokens(*tokenise(tokenizer, [varied_caption(pictures.rows[i], rng) for i in index.tolist()]))
-        by_concept = F.cross_entropy(towers.scores(images, towers.embed_tokens(*concept_ids)), concept[index], label_smoothing=0.1)
-        by_style = F.cross_entropy(towers.scores(images, towers.embed_tokens(*style_ids)), style[index], label_smoothing=0.1)
+        captions = towers.embed_tokens(
+            *tokenise(tokenizer, [varied_caption(pictures.rows[i], rng) for i in index.tolist()])
+        )
+        by_concept = F.cross_entropy(
+            towers.scores(images, towers.embed_tokens(*concept_ids)), concept[index], label_smoothing=0.1
+        )
+        by_style = F.cross_entropy(
+            towers.scores(images, towers.embed_tokens(*style_ids)), style[index], label_smoothing=0.1
+        )
         by_caption = F.cross_entropy(towers.scores(images, captions), torch.arange(run.batch))
-        return {"loss": by_concept + 0.3 * by_style + 0.2 * by_caption, "concept": by_concept, "style": by_style, "caption": by_caption}
+        return {
+            "loss": by_concept + 0.3 * by_style + 0.2 * by_caption,
+            "concept": by_concept,
+            "style": by_style,
+            "caption": by_caption,
+        }
 
     def evaluate() -> dict[str, float]:
         return accuracy(Judge(towers.eval(), tokenizer, concepts, styles), validation)
@@ -101,7 +115,9 @@ def main() -> None:
     train(run, nn.ModuleDict({"towers": towers}), loss_of, evaluate)
     folder = run.folder / "model"
     folder.mkdir(exist_ok=True)
-    save_file({name: value.half().contiguous() for name, value in towers.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {name: value.half().contiguous() for name, value in towers.state_dict().items()}, folder / "model.safetensors"
+    )
     (folder / "config.json").write_text(json.dumps({"concepts": concepts, "styles": styles}, ensure_ascii=False))
     held_out = accuracy(Judge.load(folder, tokenizer), validation)
     assert all(math.isfinite(value) for value in held_out.values())

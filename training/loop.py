@@ -58,13 +58,19 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], step: int) -> None:
 def load_average(path: Path, modules: nn.Module) -> int:
     """Loads the averaged weights of a checkpoint into the modules; returns its step."""
     with safe_open(path, "pt") as file:
-        state = {key.removeprefix("average."): file.get_tensor(key) for key in file.keys() if key.startswith("average.")}  # noqa: SIM118
+        names = [name for name in file.keys() if name.startswith("average.")]  # noqa: SIM118 - no mapping
+        state = {name.removeprefix("average."): file.get_tensor(name) for name in names}
         step = int(file.metadata()["step"])
     modules.load_state_dict(state, strict=False)
     return step
 
 
-def train(run: Run, modules: nn.ModuleDict, loss_of: Callable[[int], dict[str, Tensor]], evaluate: Callable[[], dict[str, float]] | None = None) -> None:
+def train(
+    run: Run,
+    modules: nn.ModuleDict,
+    loss_of: Callable[[int], dict[str, Tensor]],
+    evaluate: Callable[[], dict[str, float]] | None = None,
+) -> None:
     """Trains the parameters of ``modules`` that require a gradient and leaves their moving average in them.
 
     ``loss_of(step)`` returns named terms; "loss" is the one that is minimised. Seeded by the step, a resumed run
@@ -96,7 +102,10 @@ def train(run: Run, modules: nn.ModuleDict, loss_of: Callable[[int], dict[str, T
         for name, p in named.items():
             tensors |= {f"model.{name}": p, f"average.{name}": average[name]}
             if p in optimizer.state:
-                tensors |= {f"first.{name}": optimizer.state[p]["exp_avg"], f"second.{name}": optimizer.state[p]["exp_avg_sq"]}
+                tensors |= {
+                    f"first.{name}": optimizer.state[p]["exp_avg"],
+                    f"second.{name}": optimizer.state[p]["exp_avg_sq"],
+                }
         save_checkpoint(path, tensors, step)
 
     stop = False
@@ -133,7 +142,17 @@ def train(run: Run, modules: nn.ModuleDict, loss_of: Callable[[int], dict[str, T
             now = time.monotonic()
             if now - noted > 30 or step == total:
                 means = {name: round(value / count, 5) for name, value in sums.items()}
-                log.write(json.dumps({"step": step, "images": step * run.batch, "per_second": round(count * run.batch / (now - noted), 1), **means}) + "\n")
+                log.write(
+                    json.dumps(
+                        {
+                            "step": step,
+                            "images": step * run.batch,
+                            "per_second": round(count * run.batch / (now - noted), 1),
+                            **means,
+                        }
+                    )
+                    + "\n"
+                )
                 log.flush()
                 sums, count, noted = {}, 0, now
             if now - saved > run.checkpoint_seconds:

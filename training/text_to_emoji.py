@@ -6,6 +6,7 @@ Writes WORK/emoji/checkpoint.safetensors (resumable); training/export.py makes t
 """
 
 import argparse
+import hashlib
 import random
 from pathlib import Path
 
@@ -23,10 +24,12 @@ from training.pictures import caption, load_split, varied_caption
 from training.tokenizer import LENGTH
 
 WIDTH = 256  # of the text encoder
+WEIGHTS = Path(__file__).parents[1] / "src/renoise/weights"
 
 
 def build_unet() -> UNet2DConditionModel:
-    return UNet2DConditionModel(
+    """Besides cross-attention, the pooled caption joins the time embedding: concepts bind much sooner that way."""
+    unet = UNet2DConditionModel(
         sample_size=16,
         in_channels=4,
         out_channels=4,
@@ -37,7 +40,11 @@ def build_unet() -> UNet2DConditionModel:
         cross_attention_dim=WIDTH,
         attention_head_dim=4,
         norm_num_groups=32,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
     )
+    nn.init.zeros_(unet.add_embedding.norm2.weight)
+    return unet
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -59,7 +66,12 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 def build_scheduler() -> DDIMScheduler:
     return DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
     )
 
 
@@ -69,9 +81,13 @@ def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 def cached_latents(work: Path, split: str) -> Tensor:
     """Latents of a split, encoded once by the auto-encoder of stage 2."""
-    path = work / f"emoji/latents-{split}.safetensors"
+    trained = work / "autoencoder/model"
+    source = trained if trained.exists() else WEIGHTS / "emoji/vae"
+    weights = source / "diffusion_pytorch_model.safetensors"
+    # Named by the auto-encoder's weights, so that latents of an earlier one are not taken for its own.
+    path = work / f"emoji/latents-{split}-{hashlib.sha256(weights.read_bytes()).hexdigest()[:12]}.safetensors"
     if not path.exists():
-        vae = AutoencoderKL.from_pretrained(work / "autoencoder/model").to(memory_format=torch.channels_last)
+        vae = AutoencoderKL.from_pretrained(source).to(memory_format=torch.channels_last)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({"latents": latents_of(vae, load_split(work, split))}, path)
     return load_file(path)["latents"]
@@ -82,12 +98,23 @@ def spread_timesteps(batch: int, generator: torch.Generator) -> Tensor:
     return ((torch.arange(batch) + torch.rand(batch, generator=generator)) / batch * 1000).long()
 
 
+def start_from_shipped(unet: UNet2DConditionModel, text: CLIPTextModel) -> None:
+    """Where no checkpoint is at hand, training goes on from the weights that the package ships."""
+    if (WEIGHTS / "emoji/unet").exists():
+        unet.load_state_dict(UNet2DConditionModel.from_pretrained(WEIGHTS / "emoji/unet").state_dict())
+        text.load_state_dict(CLIPTextModel.from_pretrained(WEIGHTS / "emoji/text_encoder").state_dict())
+
+
 def load_emoji(work: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
-    """The averaged weights of this stage's newest checkpoint."""
+    """The averaged weights of this stage's newest checkpoint, or those that are shipped."""
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    models = nn.ModuleDict({"unet": build_unet(), "text": build_text_encoder(tokenizer)})
-    load_average(work / "emoji/checkpoint.safetensors", models)
-    return models["unet"].eval(), models["text"].eval(), tokenizer
+    unet, text = build_unet(), build_text_encoder(tokenizer)
+    checkpoint = work / "emoji/checkpoint.safetensors"
+    if checkpoint.exists():
+        load_average(checkpoint, nn.ModuleDict({"unet": unet, "text": text}))
+    else:
+        start_from_shipped(unet, text)
+    return unet.eval(), text.eval(), tokenizer
 
 
 def main() -> None:
@@ -102,6 +129,7 @@ def main() -> None:
     held_rows, held_latents = load_split(args.work, "validation").rows, cached_latents(args.work, "validation")
     unet = fuse(build_unet()).to(memory_format=torch.channels_last)
     text = build_text_encoder(tokenizer)
+    start_from_shipped(unet, text)  # a checkpoint, where there is one, comes over it
     levels = build_scheduler().alphas_cumprod
     run = Run(args.work / "emoji", args.images, batch=64, learning_rate=6e-4, average=0.9995)
 
@@ -125,7 +153,9 @@ def main() -> None:
 
     @torch.no_grad()
     def evaluate() -> dict[str, float]:
-        error, _ = noise_error(held_latents[:256], [caption(row) for row in held_rows[:256]], torch.Generator().manual_seed(0))
+        error, _ = noise_error(
+            held_latents[:256], [caption(row) for row in held_rows[:256]], torch.Generator().manual_seed(0)
+        )
         return {"validation_noise_error": float(error.mean())}
 
     train(run, nn.ModuleDict({"unet": unet, "text": text}), loss_of, evaluate)

@@ -1,6 +1,6 @@
 """Stage 3: a CLIP tokenizer with a vocabulary of its own, merged from the captions and tags of the training split.
 
-    python -m training.tokenizer --work WORK
+python -m training.tokenizer --work WORK
 """
 
 import argparse
@@ -38,7 +38,9 @@ def main() -> None:
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
     loaded = CLIPTokenizer.from_pretrained(folder)
     lengths = [len(loaded(caption(row)).input_ids) for row in rows]
-    print(f"{len(vocabulary)} tokens; captions take {sum(lengths) / len(lengths):.1f} on average, {max(lengths)} at most")
+    print(
+        f"{len(vocabulary)} tokens; captions take {sum(lengths) / len(lengths):.1f} on average, {max(lengths)} at most"
+    )
     print(loaded.tokenize("grinning cat with smiling eyes, fluent flat style"), loaded("red apple").input_ids)
 
 

@@ -1,0 +1,115 @@
+"""Scores of the embedded models on held-out data, and contact sheets of what they draw.
+
+    python -m benchmarks.models
+
+Auto-encoder: PSNR of its round trip. Judge: accuracy on real pictures, the ceiling of the rest. Generators: how often
+the judge finds the prompted concept (of all it knows) and style in what they draw, for prompts of the training split
+and for held-out pairs of concept and style. Writes benchmarks/results/models.json and docs/pictures/samples-*.png.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks import pictures
+from renoise import codecs, metrics, models
+from renoise.images import to_pil
+from renoise.judge import Judge
+from renoise.report import sheet
+
+RESULTS = Path(__file__).parent / "results"
+SHEETS = Path(__file__).parents[1] / "docs/pictures"
+BATCH = 32
+GENERATORS = {
+    "emoji": ("emoji", None, 50, 4.0),
+    "emoji-turbo": ("emoji-turbo", None, 4, 1.0),
+    "emoji-turbo, LCM": ("emoji-turbo", "LCMScheduler", 4, 1.0),
+}
+
+
+def judged(judge: Judge, pixels: Tensor, concepts: list[str], styles: list[str]) -> dict[str, float]:
+    """Share of pictures whose concept is the judge's first, or among its first five, and whose style is its first."""
+    concept = torch.tensor([judge.concepts.index(name) for name in concepts])
+    top = torch.cat([judge.concept_probabilities(part) for part in pixels.split(64)]).topk(5).indices
+    scores = {"top1": (top[:, 0] == concept).float().mean(), "top5": (top == concept[:, None]).any(1).float().mean()}
+    if set(styles) <= set(judge.styles):
+        style = torch.tensor([judge.styles.index(name) for name in styles])
+        found = torch.cat([judge.style_probabilities(part) for part in pixels.split(64)]).argmax(1)
+        scores["style"] = (found == style).float().mean()
+    return {name: round(float(value), 4) for name, value in scores.items()}
+
+
+@torch.no_grad()
+def generate(name: str, captions: list[str], dtype: str, label: str) -> Tensor:
+    """Pictures (N, 3, 64, 64) by the stock pipeline call; picture i is drawn from seed i."""
+    model, scheduler, steps, guidance = GENERATORS[name]
+    pipe = models.load(model, dtype=dtype, scheduler=scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    drawn = []
+    for start in tqdm(range(0, len(captions), BATCH), desc=f"{name}: {label}"):
+        part = captions[start : start + BATCH]
+        generators = [torch.Generator().manual_seed(start + i) for i in range(len(part))]
+        latents = pipe(
+            part, num_inference_steps=steps, guidance_scale=guidance, generator=generators, output_type="latent"
+        ).images
+        drawn.append(codecs.decode(pipe, latents.float()))
+    return torch.cat(drawn)
+
+
+def round_trip(split: str) -> dict[str, float]:
+    pipe = models.load("emoji")
+    parts = pictures.load(split).pixels.split(64)
+    scores = metrics.psnr(
+        torch.cat([codecs.decode(pipe, codecs.encode(pipe, part)) for part in parts]), torch.cat(parts)
+    )
+    return {
+        "mean": round(float(scores.mean()), 2),
+        "p5": round(float(scores.quantile(0.05)), 2),
+        "worst": round(float(scores.min()), 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", default="test", choices=["test", "validation"])
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--prompts", type=int, default=512)
+    args = parser.parse_args()
+    judge = models.judge()
+    report: dict[str, dict[str, float]] = {}
+    for split in (args.split, "artist"):
+        report[f"auto-encoder, dB, {split}"] = round_trip(split)
+    held_out, artist = pictures.load(args.split), pictures.load("artist")
+    report[f"judge, real pictures, {args.split}"] = judged(judge, held_out.pixels, held_out.concepts, held_out.styles)
+    report["judge, real pictures, artist"] = judged(judge, artist.pixels, artist.concepts, artist.styles)
+    trained = json.loads((pictures.FOLDER / "training-prompts.json").read_text())[: args.prompts]
+    pairs = {"training prompts": [(row["concept"], row["style"]) for row in trained]}
+    pairs["held-out pairs"] = list(zip(held_out.concepts, held_out.styles, strict=True))
+    SHEETS.mkdir(parents=True, exist_ok=True)
+    for name in GENERATORS:
+        for kind, prompts in pairs.items():
+            captions = [f"{concept}, {style} style" for concept, style in prompts]
+            drawn = generate(name, captions, args.dtype, kind)
+            report[f"{name}, {kind}"] = judged(judge, drawn, [c for c, _ in prompts], [s for _, s in prompts])
+            if kind == "held-out pairs":
+                picture = sheet(to_pil(drawn[:40]), captions[:40], columns=10, side=128)
+                picture.save(SHEETS / f"samples-{name.replace(', ', '-').lower()}.png", optimize=True)
+    for name, scores in report.items():
+        print(f"{name:42s}", "  ".join(f"{key} {value:.4g}" for key, value in scores.items()))
+    RESULTS.mkdir(exist_ok=True)
+    record = {
+        "split": args.split,
+        "dtype": args.dtype,
+        "prompts": args.prompts,
+        "torch": torch.__version__,
+        "scores": report,
+    }
+    (RESULTS / "models.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What bfloat16 networks do to a reconstruction: the same pictures and settings in float32 and in bfloat16.
+
+    python -m benchmarks.precision
+
+The inversion's own state is float32 in both; the auto-encoder of the embedded models too.
+"""
+
+import argparse
+import statistics
+from dataclasses import replace
+
+import renoise
+from benchmarks import pictures
+from renoise import metrics, models
+from renoise.images import to_pil
+from renoise.presets import PRESETS
+
+BATCH = 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", default="validation", choices=pictures.SPLITS)
+    parser.add_argument("--count", type=int, default=32)
+    args = parser.parse_args()
+    chosen = pictures.load(args.split).first(args.count)
+    images = to_pil(chosen.pixels)
+    settings = replace(PRESETS["paper-sdxl-turbo"], edit_losses=None, correction=0.0)
+    print(f"ancestral Euler, 4 steps, K = 9 with averaging, {args.count} pictures of {args.split}")
+    for dtype in ("float32", "bfloat16"):
+        pipe = models.load("emoji-turbo", dtype=dtype)
+        pipe.set_progress_bar_config(disable=True)
+        image, trip, seconds = [], [], 0.0
+        for start in range(0, args.count, BATCH):
+            part = slice(start, start + BATCH)
+            inversion = renoise.invert(pipe, images[part], chosen.captions[part], preset=settings)
+            found = inversion.regenerate(inversion.prompts, inversion.negative_prompts, 1.0)
+            image += metrics.psnr(found, inversion.pixels).tolist()
+            trip += metrics.psnr(found, inversion.round_trip()).tolist()
+            seconds += inversion.seconds
+        low, high = metrics.interval(image)
+        print(
+            f"{dtype:9s} {statistics.mean(image):.2f} dB [{low:.2f}, {high:.2f}] to the picture, "
+            f"{statistics.mean(trip):.2f} to the round trip, {seconds / args.count:.3f} s a picture"
+        )
+
+
+if __name__ == "__main__":
+    main()
