@@ -1,0 +1,35 @@
+"""Invert real images into diffusion models and edit them with words: ReNoise (Garibi et al., ECCV 2024).
+
+    import renoise
+    pipe = renoise.models.load("emoji-turbo")  # or a diffusers pipeline of your own
+    inv = renoise.invert(pipe, "picture.png", prompt="red apple, blob style")
+    inv.edit("green apple, blob style").save("edited.png")
+
+Importing this costs torch and nothing else; diffusers and transformers are imported when a pipeline is used.
+"""
+
+from renoise import models, presets
+from renoise.api import Inversion, invert
+from renoise.archive import ArchiveError, load
+from renoise.images import ImageError
+from renoise.inversion import Trajectory
+from renoise.presets import EditLosses, Region, Settings
+from renoise.schedule import NotInvertible, StepTable
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArchiveError",
+    "EditLosses",
+    "ImageError",
+    "Inversion",
+    "NotInvertible",
+    "Region",
+    "Settings",
+    "StepTable",
+    "Trajectory",
+    "invert",
+    "load",
+    "models",
+    "presets",
+]

@@ -1,0 +1,256 @@
+"""Settings of the method as small frozen data, validated when they are made, and the published ones by name.
+
+A number of passes counts evaluations of the network on one latent.  A step with K renoising iterations takes K + 1 of
+them; passes are numbered 1..K+1, as in the paper (ReNoise, Garibi et al., ECCV 2024, table 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+__all__ = ["PRESETS", "EditLosses", "Region", "Settings", "plain", "preset_for", "window"]
+
+
+def window(first: int, last: int, iterations: int) -> tuple[float, ...]:
+    """Weights that average the predictions of passes `first` to `last`, both included, of `iterations` + 1.
+
+    Args:
+        first: 1 or more.
+        last: `first` or more, at most `iterations` + 1.
+        iterations: renoising iterations K, 0 or more.
+
+    Returns:
+        One weight per pass; they sum to 1.
+
+    Raises:
+        ValueError: a window that is empty or reaches beyond the last pass.
+    """
+    if not 1 <= first <= last:
+        raise ValueError(f"window {first}..{last} is empty: count passes from 1, first <= last")
+    if last > iterations + 1:
+        raise ValueError(
+            f"window {first}..{last} reaches beyond the last pass: {iterations} renoising iterations take "
+            f"{iterations + 1} passes; raise the iterations to {last - 1} or end the window at {iterations + 1}"
+        )
+    return tuple(1 / (last - first + 1) if first <= k <= last else 0.0 for k in range(1, iterations + 2))
+
+
+@dataclass(frozen=True)
+class Region:
+    """What to do at the steps of one range of noise levels.
+
+    Attributes:
+        below: the region covers steps whose level, t / num_train_timesteps, lies below this and below no earlier
+            region's bound.
+        iterations: renoising iterations K; a step takes K + 1 passes.
+        weights: one per pass, 0 or more, normalised on use: the step's final direction is the weighted mean of its
+            predictions, and the edit losses act on the passes that enter it.  None takes the last prediction as it is,
+            without edit losses; to apply them to the last pass alone, give it the only weight.
+    """
+
+    below: float = math.inf
+    iterations: int = 0
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.below > 0:
+            raise ValueError(f"below={self.below} leaves no step in the region: pass a level above 0, or math.inf")
+        if self.iterations < 0:
+            raise ValueError(f"iterations={self.iterations}: pass 0 (plain sampler reversing) or more")
+        if self.weights is None:
+            return
+        if len(self.weights) != self.iterations + 1:
+            raise ValueError(
+                f"{len(self.weights)} weights for {self.iterations + 1} passes (iterations={self.iterations}): pass "
+                "one weight per pass, for instance window(first, last, iterations)"
+            )
+        if not all(0 <= weight < math.inf for weight in self.weights) or not sum(self.weights) > 0:
+            raise ValueError(f"weights={self.weights} have no mean: pass numbers of 0 or more with a positive sum")
+
+
+@dataclass(frozen=True)
+class EditLosses:
+    """Edit-enhancement losses, lambda_pair L_pair + lambda_kl L_patch-KL; see `renoise.enhance`.
+
+    Attributes:
+        lambda_pair: weight of the auto-correlation loss, 0 or more.
+        lambda_kl: weight of the patch divergence, 0 or more; above 0 it costs one pass per step, for its target.
+        steps: gradient steps, 1 or more.
+        rolls: rolls of the auto-correlation loss per gradient step, 1 or more.
+    """
+
+    lambda_pair: float
+    lambda_kl: float
+    steps: int = 4
+    rolls: int = 5
+
+    def __post_init__(self) -> None:
+        for name, weight in (("lambda_pair", self.lambda_pair), ("lambda_kl", self.lambda_kl)):
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{name}={weight} is not a weight: pass 0 to skip this loss, or a positive number")
+        if self.lambda_pair == self.lambda_kl == 0:
+            raise ValueError("both lambdas are 0, so there is nothing to lower: pass edit_losses=None instead")
+        if self.steps < 1 or self.rolls < 1:
+            raise ValueError(f"steps={self.steps}, rolls={self.rolls}: pass 1 or more of both, or edit_losses=None")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything an inversion needs to know besides the model and the image.
+
+    Attributes:
+        regions: tried in order at each step; their bounds rise and the last one is math.inf.
+        edit_losses: None for none.
+        correction: how far the noise of a stochastic step may move, in L2 over sqrt(dim), dim = how many numbers it
+            has: 0.0 none, math.inf exact (edits badly), between = bounded.  Above 0 it costs one pass per noisy step.
+        num_inference_steps: sampler steps, 1 or more.
+        guidance_scale: of reconstruction and editing; 1.0 is no guidance.
+        inversion_guidance_scale: of the inversion; 1.0 is no guidance.
+        score: what these settings should reach, in dB and passes, and who measured it.
+    """
+
+    regions: tuple[Region, ...]
+    edit_losses: EditLosses | None = None
+    correction: float = 0.0
+    num_inference_steps: int = 50
+    guidance_scale: float = 1.0
+    inversion_guidance_scale: float = 1.0
+    score: str = ""
+
+    def __post_init__(self) -> None:
+        bounds = [region.below for region in self.regions]
+        if not bounds or bounds[-1] != math.inf or sorted(set(bounds)) != bounds:
+            raise ValueError(
+                f"regions end at {bounds}: every step needs one, so let the bounds rise and leave the last one math.inf"
+            )
+        if self.edit_losses and all(region.weights is None for region in self.regions):
+            raise ValueError(
+                "edit losses act on the passes that enter a mean, and no region has weights: pass "
+                "weights=window(first, last, iterations), or edit_losses=None"
+            )
+        if not self.correction >= 0:
+            raise ValueError(
+                f"correction={self.correction} is no distance: pass 0.0 (none), math.inf (exact) or between, like 0.14"
+            )
+        if not isinstance(self.num_inference_steps, int) or self.num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps={self.num_inference_steps!r}: pass a whole number, 1 or more")
+        for name in ("guidance_scale", "inversion_guidance_scale"):
+            scale = getattr(self, name)
+            if not isinstance(scale, (int, float)) or not 1 <= scale < math.inf:
+                raise ValueError(f"{name}={scale!r}: pass 1.0 for no guidance (turbo models too), or more")
+
+    def region(self, level: float) -> Region:
+        """The region of a step at noise level `level` = t / num_train_timesteps."""
+        return next(region for region in self.regions if level < region.below)
+
+
+def plain(settings: Settings) -> Settings:
+    """The same steps and guidance by plain sampler reversing, one pass a step: the baseline of every comparison."""
+    return replace(
+        settings,
+        regions=(Region(),),
+        edit_losses=None,
+        correction=0.0,
+        score=f"sampler reversing: {settings.num_inference_steps} passes, the floor to compare with",
+    )
+
+
+def _two_regions(
+    boundary: float, near_image: tuple[int, tuple[int, int]], above: tuple[int, tuple[int, int]]
+) -> tuple[Region, ...]:
+    """Two regions of (iterations, window) each."""
+    return tuple(
+        Region(below, iterations, window(*passes, iterations))
+        for below, (iterations, passes) in ((boundary, near_image), (math.inf, above))
+    )
+
+
+# At 4 steps the paper's boundary, t = 250 of 1000, parts the step nearest the image from the others.  That step is
+# t = 249 on SDXL Turbo's grid but t = 259 on that of the LCM sampler, so the LCM preset puts the boundary just above.
+_BOUNDARY = 0.25
+_LCM_BOUNDARY = 0.26
+
+# The published bound is 18 units of L2 at 512 pixels, where a latent has 4 x 64 x 64 numbers: sqrt(dim) = 128.
+_CORRECTION = 18 / 128
+
+PRESETS: dict[str, Settings] = {
+    "paper-sd": Settings(
+        regions=_two_regions(_BOUNDARY, (1, (1, 2)), (1, (2, 2))),
+        edit_losses=EditLosses(lambda_pair=10, lambda_kl=0.05),
+        num_inference_steps=50,
+        score="not published for SD; 150 passes, 50 of them for the target of the edit losses",
+    ),
+    "paper-sdxl": Settings(
+        regions=_two_regions(_BOUNDARY, (1, (1, 2)), (1, (2, 2))),
+        edit_losses=EditLosses(lambda_pair=10, lambda_kl=0.055),
+        num_inference_steps=50,
+        score="30.1 dB without the edit losses (paper, fig. 8); 150 passes, 50 of them for the target",
+    ),
+    "paper-sdxl-turbo": Settings(
+        regions=_two_regions(_BOUNDARY, (9, (1, 4)), (9, (8, 10))),
+        edit_losses=EditLosses(lambda_pair=10, lambda_kl=0.055),
+        correction=_CORRECTION,
+        num_inference_steps=4,
+        score="22.1 dB (paper, table 2); 47 passes: 40 as the paper counts, 4 for targets and 3 for correction",
+    ),
+    "paper-lcm": Settings(
+        regions=_two_regions(_LCM_BOUNDARY, (7, (1, 4)), (7, (6, 8))),
+        edit_losses=EditLosses(lambda_pair=20, lambda_kl=0.075),
+        correction=_CORRECTION,
+        num_inference_steps=4,
+        score="27.4 dB at 40 passes without edit losses (paper, fig. 8, LCM sampler); 39 passes here",
+    ),
+    "reference-sdxl-turbo": Settings(
+        regions=_two_regions(_BOUNDARY, (5, (1, 5)), (9, (9, 10))),
+        edit_losses=EditLosses(lambda_pair=20, lambda_kl=0.065),
+        correction=_CORRECTION,
+        num_inference_steps=4,
+        score="22.1 dB (paper, table 2, by the defaults of its code); 43 passes",
+    ),
+}
+
+
+def preset_for(
+    pipeline: str, scheduler: str, config: Mapping[str, Any], preset: str | Settings | None = None
+) -> Settings:
+    """The settings to use with a pipeline.
+
+    Args:
+        pipeline: name of the pipeline's class.
+        scheduler: name of its scheduler's class.
+        config: the scheduler's configuration.
+        preset: a key of `PRESETS`, settings of one's own, or None to choose: few-step settings for the samplers that
+            few-step models ship with (LCM, TCD, Euler on a trailing grid), otherwise many steps.
+
+    Returns:
+        The settings.  Where they were chosen here for a network that does not predict noise, without the edit losses,
+        which would take its output for noise.
+
+    Raises:
+        TypeError: a preset that is none of the three.
+        ValueError: an unknown name, or edit losses for a network that does not predict noise.
+    """
+    predicts_noise = config.get("prediction_type", "epsilon") == "epsilon"
+    if preset is None:
+        if scheduler.startswith(("LCM", "TCD")):
+            chosen = PRESETS["paper-lcm"]
+        elif scheduler.startswith("Euler") and config.get("timestep_spacing") == "trailing":
+            chosen = PRESETS["paper-sdxl-turbo"]
+        else:
+            chosen = PRESETS["paper-sdxl" if "XL" in pipeline else "paper-sd"]
+        return chosen if predicts_noise else replace(chosen, edit_losses=None)
+    if not isinstance(preset, (str, Settings)):
+        raise TypeError(f"preset={preset!r} is neither a name nor Settings: there are {', '.join(PRESETS)}")
+    if isinstance(preset, str) and preset not in PRESETS:
+        raise ValueError(f"no preset is called {preset!r}: there are {', '.join(PRESETS)}")
+    settings = PRESETS[preset] if isinstance(preset, str) else preset
+    if settings.edit_losses and not predicts_noise:
+        shown = f"PRESETS[{preset!r}]" if isinstance(preset, str) else "settings"
+        raise ValueError(
+            "the edit losses of this preset need a network that predicts noise, and this one predicts "
+            f"{config['prediction_type']}: pass dataclasses.replace({shown}, edit_losses=None)"
+        )
+    return settings
