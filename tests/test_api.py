@@ -383,5 +383,5 @@ def test_a_prompt_that_is_too_long_is_said_to_be_cut(caplog: pytest.LogCaptureFi
 def test_a_network_that_overflows_is_named() -> None:
     pipe = tiny.sd()
     torch.nn.init.constant_(pipe.unet.conv_out.bias, float("nan"))
-    with pytest.raises(ValueError, match="prediction at step 2 is not finite.*float32"):
+    with pytest.raises(ValueError, match=r"prediction at step 2 is not finite.*float32"):
         renoise.invert(pipe, picture(), "a cat", preset=FULL)
