@@ -30,8 +30,7 @@ FULL = Settings(
     correction=0.14,
     num_inference_steps=3,
 )
-EXACT = Settings(regions=(Region(iterations=1),), correction=float("inf"), num_inference_steps=3)
-CONVERGED = Settings(regions=(Region(iterations=12),), num_inference_steps=10)
+CONVERGED = Settings(regions=(Region(iterations=12),), num_inference_steps=4)
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (32, 32)) -> Image.Image:
@@ -42,6 +41,13 @@ def picture(seed: int = 0, size: tuple[int, int] = (32, 32)) -> Image.Image:
 
 def bytes_of(result: Image.Image) -> bytes:
     return result.tobytes()
+
+
+def calm(pipe: Any) -> Any:
+    """Weakens a random network until renoising converges."""
+    with torch.no_grad():
+        pipe.unet.conv_out.weight *= 0.1
+    return pipe
 
 
 PIPES = {
@@ -64,15 +70,16 @@ def turbo() -> Any:
 
 
 @pytest.mark.parametrize("name", PIPES)
-def test_exact_correction_of_all_noise_leaves_the_last_step_alone_to_err(name: str) -> None:
-    """The noise absorbs the error of every step that draws any; the last one draws none and is solved by iteration."""
-    settings = EXACT if name != "sd-ddim" else CONVERGED
-    regions = (Region(0.4, 12), Region(iterations=1)) if name != "sd-ddim" else CONVERGED.regions
-    pipe = PIPES[name]()
-    inv = renoise.invert(pipe, picture(), "a cat", preset=Settings(regions, None, settings.correction, 3))
-    assert inv.fidelity().item() > inv.ceiling().item() - 0.2
-    again = inv.regenerate(inv.prompts, inv.negative_prompts, 1.0)
-    assert (again - inv.round_trip()).abs().max() < 0.02
+def test_exact_correction_reconstructs_what_the_auto_encoder_lets_through(name: str) -> None:
+    """Noise absorbs the error of the steps that draw it, however few their passes; the others are iterated."""
+    pipe = calm(PIPES[name]())
+    settings = Settings(regions=(Region(iterations=40),), num_inference_steps=4)
+    if name != "sd-ddim":  # all steps but the last draw noise
+        regions = (Region(0.3, iterations=12), Region(iterations=0))
+        settings = Settings(regions, correction=float("inf"), num_inference_steps=4)
+    inv = renoise.invert(pipe, picture(), "a cat", preset=settings)
+    assert torch.allclose(inv.regenerate(inv.prompts, None, 1.0), inv.round_trip(), atol=1e-3)
+    assert inv.fidelity().item() == pytest.approx(inv.ceiling().item(), abs=0.01)
 
 
 @pytest.mark.parametrize("name", PIPES)
@@ -87,7 +94,7 @@ def test_the_stock_pipeline_regenerates_the_reconstruction() -> None:
     pipe = tiny.sd()
     inv = renoise.invert(pipe, picture(), "a cat", preset=CONVERGED)
     assert pipe.scheduler.init_noise_sigma == 1
-    stock = pipe("a cat", latents=inv.latents, num_inference_steps=10, guidance_scale=1.0, output_type="pt").images
+    stock = pipe("a cat", latents=inv.latents, num_inference_steps=4, guidance_scale=1.0, output_type="pt").images
     assert torch.allclose(stock, inv.regenerate(inv.prompts, None, 1.0), atol=1e-3)
 
 
@@ -99,7 +106,7 @@ def test_the_stock_pipeline_makes_the_edit_with_guidance_and_negative_prompt() -
             "a dog",
             negative_prompt=negative,
             latents=inv.latents,
-            num_inference_steps=10,
+            num_inference_steps=4,
             guidance_scale=3.0,
             output_type="pil",
         ).images[0]
@@ -147,14 +154,14 @@ def test_renoising_beats_plain_reversal_on_the_embedded_model(turbo: Any) -> Non
 
 
 def test_guidance_of_inversion_and_of_generation_are_separate() -> None:
-    pipe = tiny.sd()
+    pipe = calm(tiny.sd())
     unguided = renoise.invert(pipe, picture(), "a cat", preset=CONVERGED, guidance_scale=4.0)
     guided = renoise.invert(pipe, picture(), "a cat", preset=CONVERGED, inversion_guidance_scale=1.5)
     assert unguided.settings.guidance_scale == 4.0
     assert unguided.settings.inversion_guidance_scale == 1.0
     assert not torch.allclose(unguided.latents, guided.latents, atol=1e-3)
-    assert unguided.fidelity().item() > unguided.ceiling().item() - 0.2
-    assert guided.fidelity().item() > guided.ceiling().item() - 0.2
+    assert unguided.fidelity().item() > unguided.ceiling().item() - 0.01
+    assert guided.fidelity().item() > guided.ceiling().item() - 0.01
     own, given = unguided.edit("a dog"), unguided.edit("a dog", guidance_scale=4.0)
     assert bytes_of(own) == bytes_of(given) != bytes_of(unguided.edit("a dog", guidance_scale=1.0))
     assert bytes_of(guided.reconstruct()) == bytes_of(guided.reconstruct(guidance_scale=1.5))
@@ -163,7 +170,9 @@ def test_guidance_of_inversion_and_of_generation_are_separate() -> None:
 
 @pytest.mark.parametrize(("strength", "kept"), [(1.0, 10), (0.99, 9), (0.5, 5), (0.1, 1)])
 def test_strength_keeps_the_least_noisy_steps(strength: float, kept: int) -> None:
-    inv = renoise.invert(tiny.sd(), picture(), "a cat", preset=plain(CONVERGED), strength=strength)
+    inv = renoise.invert(
+        tiny.sd(), picture(), "a cat", preset=plain(CONVERGED), num_inference_steps=10, strength=strength
+    )
     assert len(inv.table) == inv.passes == kept
     assert inv.table.timesteps.tolist() == [901.0 - 100 * step for step in range(10)][-kept:]
 
@@ -343,7 +352,8 @@ def test_what_is_no_pipeline_or_cannot_be_inverted() -> None:
     for wrong in (None, "emoji", tiny.vae()):
         with pytest.raises(TypeError, match="is not supported; StableDiffusionPipeline"):
             renoise.invert(wrong, picture(), "a cat")
-    clipping = tiny.sd(tiny.ddim(clip_sample=True))
+    clipping = tiny.sd()
+    clipping.scheduler = tiny.ddim(clip_sample=True)
     with pytest.raises(renoise.NotInvertible, match="clip_sample=False"):
         renoise.invert(clipping, picture(), "a cat")
     velocity = tiny.sd(tiny.ddim(prediction_type="v_prediction"))

@@ -201,7 +201,7 @@ def invert(
     denoise = DirectDenoiser(pipe, prompts, negatives, settings.inversion_guidance_scale, table)
     device = pipe._execution_device
     pixels = images.to_tensor([picture for picture, _ in fitted]).to(device)
-    z_0 = codecs.encode(pipe, pixels)
+    z_0 = codecs.encode(pipe, pixels).contiguous()
 
     def draw(*lead: int) -> Tensor:
         """White noise (*lead, B, C, h, w), each picture's from its own generator."""
@@ -225,7 +225,10 @@ def invert(
     )
     with pipe.progress_bar(total=count_passes(table, settings)) as bar:
         bar.set_description("invert")
-        trajectory = drive(queries, denoise, bar.update)
+        found = drive(queries, denoise, bar.update)
+    # one memory layout, as in a saved file: networks round differently in another
+    noises = None if found.noises is None else found.noises.contiguous()
+    trajectory = replace(found, z_T=found.z_T.contiguous(), noises=noises)
     return Inversion(
         pipe=pipe,
         scheduler=type(pipe.scheduler).__name__,
