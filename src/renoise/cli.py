@@ -250,11 +250,12 @@ def list_models() -> None:
 
 def _quieten() -> None:
     """Keeps the loading bars of the libraries off the screen; diffusers still says where a prompt is too long."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from diffusers.utils import logging
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
 
-    logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
 
 
 def _pipeline(model: str, scheduler: str | None, dtype: str | None) -> Any:

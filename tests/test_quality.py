@@ -1,0 +1,36 @@
+"""What the method is for, on the embedded few-step model and pictures that it never saw (slow)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import renoise
+from benchmarks import pictures
+from renoise import metrics
+from renoise.images import to_pil
+from renoise.presets import PRESETS, Region, plain
+
+pytestmark = [
+    pytest.mark.slow,
+    # diffusers' Euler samplers hand torch tensors to numpy in a way that numpy 2 means to drop
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
+
+
+def test_each_further_renoising_reconstructs_better_and_plain_reversal_is_far_behind() -> None:
+    held_out = pictures.load("validation").first(8)
+    pipe = renoise.models.load("emoji-turbo")
+    bare = plain(PRESETS["paper-sdxl-turbo"])
+    scores = []
+    for iterations in (0, 1, 4, 9):
+        settings = replace(bare, regions=(Region(iterations=iterations),))
+        inversion = renoise.invert(pipe, to_pil(held_out.pixels), held_out.captions, preset=settings)
+        assert inversion.passes == 4 * (iterations + 1)
+        found = inversion.regenerate(inversion.prompts, inversion.negative_prompts, 1.0)
+        assert torch.isfinite(found).all()
+        scores.append(float(metrics.psnr(found, inversion.round_trip()).mean()))
+    assert scores == sorted(scores)
+    assert scores[-1] > scores[0] + 6
