@@ -208,7 +208,7 @@ def _sample(network: torch.nn.Module) -> list[float]:
     weights = [parameter.detach() for parameter in network.parameters() if parameter.ndim > 1]
     numbers: list[float] = []
     for weight in weights[:: max(1, len(weights) // 8)]:
-        numbers += weight.flatten()[:16].float().tolist()
+        numbers += weight.flatten()[:16].tolist()
     return numbers
 
 
