@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,6 @@ import torch
 from renoise import demo, images, models
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("a network connection was opened")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 def scores(line: str) -> tuple[float, int]:

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from benchmarks.models import judged
 from renoise.judge import Judge, Towers, tokenise
 from training.fused import fuse
 from training.loop import Run, keep_memory, train
@@ -49,21 +50,10 @@ def augmented(pictures: Pictures, index: Tensor, generator: torch.Generator) -> 
     return images.clamp(-1, 1).to(memory_format=torch.channels_last)
 
 
-@torch.no_grad()
 def accuracy(judge: Judge, pictures: Pictures) -> dict[str, float]:
     """Top-1 and top-5 concept and top-1 style accuracy on real pictures."""
-    pixels = (pictures.small() + 1) / 2
-    concept = torch.tensor([judge.concepts.index(row["label"]) for row in pictures.rows])
-    top = torch.cat([judge.concept_probabilities(part) for part in pixels.split(64)]).topk(5).indices
-    scores = {
-        "top1": float((top[:, 0] == concept).float().mean()),
-        "top5": float((top == concept[:, None]).any(1).float().mean()),
-    }
-    if all(row["style"] in judge.styles for row in pictures.rows):
-        style = torch.tensor([judge.styles.index(row["style"]) for row in pictures.rows])
-        found = torch.cat([judge.style_probabilities(part) for part in pixels.split(64)]).argmax(1)
-        scores["style"] = float((found == style).float().mean())
-    return {name: round(value, 4) for name, value in scores.items()}
+    concepts, styles = ([row[key] for row in pictures.rows] for key in ("label", "style"))
+    return judged(judge, (pictures.small() + 1) / 2, concepts, styles)
 
 
 def main() -> None:
