@@ -56,7 +56,7 @@ def generate(name: str, captions: list[str], dtype: str, label: str) -> Tensor:
         latents = pipe(
             part, num_inference_steps=steps, guidance_scale=guidance, generator=generators, output_type="latent"
         ).images
-        drawn.append(codecs.decode(pipe, latents.float()))
+        drawn.append(codecs.decode(pipe, latents.float(), (64, 64)))
     return torch.cat(drawn)
 
 
@@ -64,7 +64,7 @@ def round_trip(split: str) -> dict[str, float]:
     pipe = models.load("emoji")
     parts = pictures.load(split).pixels.split(64)
     scores = metrics.psnr(
-        torch.cat([codecs.decode(pipe, codecs.encode(pipe, part)) for part in parts]), torch.cat(parts)
+        torch.cat([codecs.decode(pipe, codecs.encode(pipe, part), (64, 64)) for part in parts]), torch.cat(parts)
     )
     return {
         "mean": round(float(scores.mean()), 2),

@@ -34,7 +34,7 @@ def main() -> None:
         for start in range(0, args.count, BATCH):
             part = slice(start, start + BATCH)
             inversion = renoise.invert(pipe, images[part], chosen.captions[part], preset=settings)
-            found = inversion.regenerate(inversion.prompts, inversion.negative_prompts, 1.0)
+            found = inversion.regenerate(inversion.scene)
             image += metrics.psnr(found, inversion.pixels).tolist()
             trip += metrics.psnr(found, inversion.round_trip()).tolist()
             seconds += inversion.seconds

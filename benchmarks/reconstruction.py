@@ -91,10 +91,11 @@ def records(
             started = time.perf_counter()
             inversion = inverted(pipe, images[part], chosen.captions[part], settings, steps)
             seconds = (time.perf_counter() - started) / len(images[part])
-            negatives = inversion.negative_prompts
             ceiling = inversion.round_trip()
-            found = inversion.regenerate(inversion.prompts, negatives, settings.inversion_guidance_scale)
-            edited = inversion.regenerate(targets[part], negatives, settings.guidance_scale)
+            found = inversion.regenerate(inversion.scene)
+            edited = inversion.regenerate(
+                replace(inversion.scene, prompts=tuple(targets[part]), guidance_scale=settings.guidance_scale)
+            )
             likely = judge.concept_probabilities(edited)
             columns = {
                 "psnr_image": metrics.psnr(found, inversion.pixels),

@@ -19,7 +19,8 @@ from torch import Tensor
 
 import renoise
 from renoise import images, models
-from renoise.api import chosen_settings, measured_table, target_size
+from renoise.api import chosen_settings, measured_table
+from renoise.families import target_size
 from renoise.presets import PRESETS, EditLosses, Region, Settings, plain, window
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -78,7 +79,7 @@ def test_exact_correction_reconstructs_what_the_auto_encoder_lets_through(name: 
         regions = (Region(0.3, iterations=12), Region(iterations=0))
         settings = Settings(regions, correction=float("inf"), num_inference_steps=4)
     inv = renoise.invert(pipe, picture(), "a cat", preset=settings)
-    assert torch.allclose(inv.regenerate(inv.prompts, None, 1.0), inv.round_trip(), atol=1e-3)
+    assert torch.allclose(inv.regenerate(inv.scene), inv.round_trip(), atol=1e-3)
     assert inv.fidelity().item() == pytest.approx(inv.ceiling().item(), abs=0.01)
 
 
@@ -95,7 +96,7 @@ def test_the_stock_pipeline_regenerates_the_reconstruction() -> None:
     inv = renoise.invert(pipe, picture(), "a cat", preset=CONVERGED)
     assert pipe.scheduler.init_noise_sigma == 1
     stock = pipe("a cat", latents=inv.latents, num_inference_steps=4, guidance_scale=1.0, output_type="pt").images
-    assert torch.allclose(stock, inv.regenerate(inv.prompts, None, 1.0), atol=1e-3)
+    assert torch.allclose(stock, inv.regenerate(inv.scene), atol=1e-3)
 
 
 def test_the_stock_pipeline_makes_the_edit_with_guidance_and_negative_prompt() -> None:
@@ -139,8 +140,8 @@ def test_a_batch_equals_its_pictures_one_by_one_on_the_embedded_model(turbo: Any
     for row in range(2):
         alone = renoise.invert(turbo, pictures[row], prompts[row], preset=settings)
         assert torch.allclose(both.latents[row], alone.latents[0], atol=1e-4, rtol=1e-4)
-        pixels = alone.regenerate(alone.prompts, None, 1.0)[0]
-        assert torch.allclose(both.regenerate(both.prompts, None, 1.0)[row], pixels, atol=1e-4)
+        pixels = alone.regenerate(alone.scene)[0]
+        assert torch.allclose(both.regenerate(both.scene)[row], pixels, atol=1e-4)
 
 
 def test_renoising_beats_plain_reversal_on_the_embedded_model(turbo: Any) -> None:
@@ -285,7 +286,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"image": torch.zeros(3, 8, 8)}, images.ImageError, "cannot read a picture from torch.Tensor"),
     ({"image": "nowhere.png"}, images.ImageError, "nowhere.png: no such file"),
     ({"image": np.full((8, 8), np.nan)}, images.ImageError, "floats must lie in"),
-    ({"prompt": None}, TypeError, "prompt=None is not text; pass a str, or a list of 1"),
+    ({"prompt": None}, ValueError, "no prompt: pass prompt=, or its embeddings by pipe_kwargs"),
     ({"prompt": 7}, TypeError, "prompt=7 is not text"),
     ({"prompt": b"a cat"}, TypeError, "is not text"),
     ({"prompt": ["a cat", 7]}, TypeError, "is not text"),
@@ -364,7 +365,7 @@ def test_what_is_no_pipeline_or_cannot_be_inverted() -> None:
 def test_mistakes_in_an_edit() -> None:
     inv = renoise.invert(tiny.sd(), [picture(0), picture(1)], "a cat", preset=plain(FULL))
     wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
-        ({"prompt": None}, TypeError, "prompt=None is not text"),
+        ({"prompt": None}, ValueError, "no prompt: pass prompt=, or its embeddings"),
         ({"prompt": ["a dog"]}, ValueError, "1 texts in prompt for 2 pictures"),
         ({"prompt": "a dog", "negative_prompt": ["x"]}, ValueError, "1 texts in negative_prompt for 2"),
         ({"prompt": "a dog", "guidance_scale": 0.0}, ValueError, "guidance_scale=0.0: pass 1.0 for no guidance"),

@@ -11,7 +11,8 @@ import torch
 from diffusers import AutoencoderTiny, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 
 from renoise import codecs
-from renoise.codecs import decode, encode, family
+from renoise.codecs import decode, encode
+from renoise.families import family
 
 # numpy 2 and torch, inside diffusers' ancestral Euler
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -41,7 +42,7 @@ def test_decode_is_the_stock_pipelines_decoding(pipe: Any) -> None:
     call = {"prompt": ["cat", "dog"], "latents": latents, "height": 24, "width": 40, "num_inference_steps": 1}
     final = pipe(**call, output_type="latent", generator=torch.Generator().manual_seed(1)).images
     stock = pipe(**call, output_type="pt", generator=torch.Generator().manual_seed(1)).images
-    ours = decode(pipe, final)
+    ours = decode(pipe, final, (4 * final.shape[2], 4 * final.shape[3]))
     assert ours.shape == (2, 3, 24, 40)
     assert ours.dtype == torch.float32
     assert torch.equal(ours, stock)
@@ -59,7 +60,7 @@ def test_encode_is_the_mode_of_the_encoder_and_decode_undoes_its_scaling(pipe: A
     assert latents.shape == (2, 4, 6, 10)
     assert latents.dtype == torch.float32
     assert torch.equal(latents, encode(pipe, picture))  # nothing is drawn
-    torch.testing.assert_close(decode(pipe, latents), back, rtol=0, atol=2e-6)
+    torch.testing.assert_close(decode(pipe, latents, (24, 40)), back, rtol=0, atol=2e-6)
 
 
 def test_encode_scales_by_the_configuration() -> None:
@@ -83,7 +84,7 @@ def test_no_gradients_and_no_change_to_what_is_handed_in(pipe: Any) -> None:
     latents = encode(pipe, picture)
     before = latents.clone()
     assert not latents.requires_grad
-    assert not decode(pipe, latents).requires_grad
+    assert not decode(pipe, latents, (24, 40)).requires_grad
     assert torch.equal(picture, pixels())
     assert torch.equal(latents, before)
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -114,7 +115,7 @@ def test_a_half_precision_auto_encoder_that_overflows_runs_in_float32(dtype: tor
     weights = {name: value.clone() for name, value in pipe.vae.state_dict().items()}
     strides = {name: value.stride() for name, value in pipe.vae.state_dict().items()}
     spy = Spy(pipe.vae)
-    decoded = decode(pipe, encode(pipe, pixels()))
+    decoded = decode(pipe, encode(pipe, pixels()), (24, 40))
     assert spy.seen == [torch.float32, torch.float32]
     assert decoded.dtype == torch.float32
     after = pipe.vae.state_dict()
@@ -125,7 +126,7 @@ def test_a_half_precision_auto_encoder_that_overflows_runs_in_float32(dtype: tor
 def test_the_change_of_precision_is_silent(caplog: pytest.LogCaptureFixture) -> None:
     pipe = tiny.sd(vae=tiny.vae(force_upcast=True).to(dtype=torch.float16))
     caplog.clear()
-    decode(pipe, torch.zeros(1, 4, 6, 10))
+    decode(pipe, torch.zeros(1, 4, 6, 10), (24, 40))
     assert not caplog.records
 
 
@@ -133,7 +134,7 @@ def test_other_auto_encoders_run_in_their_own_precision() -> None:
     pipe = tiny.sd(vae=tiny.vae(force_upcast=False).to(dtype=torch.bfloat16))
     spy = Spy(pipe.vae)
     latents = encode(pipe, pixels())
-    assert latents.dtype == decode(pipe, latents).dtype == torch.float32
+    assert latents.dtype == decode(pipe, latents, (24, 40)).dtype == torch.float32
     assert spy.seen == [torch.bfloat16, torch.bfloat16]
     exact = encode(tiny.sd(), pixels())
     assert 0 < (latents - exact).abs().max() < 0.05 * exact.std()
@@ -146,7 +147,7 @@ def test_the_precision_comes_back_after_a_failure() -> None:
         encode(pipe, pixels())
     assert pipe.vae.dtype == torch.float16
     with pytest.raises(RuntimeError, match="out of memory"):
-        decode(pipe, torch.zeros(1, 4, 6, 10))
+        decode(pipe, torch.zeros(1, 4, 6, 10), (24, 40))
     assert pipe.vae.dtype == torch.float16
 
 
@@ -157,7 +158,7 @@ def test_tiny_auto_encoders_without_a_distribution() -> None:
     with torch.no_grad():
         expected = vae.encode(pixels() * 2 - 1).latents
     assert torch.equal(encode(pipe, pixels()), expected)
-    assert decode(pipe, expected).shape == (2, 3, 24, 40)
+    assert decode(pipe, expected, (24, 40)).shape == (2, 3, 24, 40)
 
 
 # ---------------------------------------------------------------- refusals
@@ -166,7 +167,7 @@ def test_tiny_auto_encoders_without_a_distribution() -> None:
 def test_other_pipelines_are_refused_with_advice_that_works() -> None:
     parts = {**tiny.sd().components, "requires_safety_checker": False}
     other = StableDiffusionImg2ImgPipeline(**parts)
-    for use in (lambda: encode(other, pixels()), lambda: decode(other, pixels()), lambda: family(other)):
+    for use in (lambda: encode(other, pixels()), lambda: decode(other, pixels(), (24, 40)), lambda: family(other)):
         with pytest.raises(
             TypeError, match=r"StableDiffusionImg2ImgPipeline is not supported.*LatentConsistency"
         ) as caught:
@@ -189,8 +190,8 @@ def test_encode_says_what_it_needs() -> None:
             encode(pipe, wrong)
     with pytest.raises(ValueError, match=r"\[24, 38\] must be multiples of 4"):
         encode(pipe, pixels(width=38))
-    with pytest.raises(ValueError, match=r"decodes \[batch, 4, height, width\], not \[2, 3, 24, 40\]"):
-        decode(pipe, pixels())
+    with pytest.raises(ValueError, match=r"at 24 x 40 this auto-encoder decodes \[2, 4, 6, 10\], not \[2, 3, 24, 40\]"):
+        decode(pipe, pixels(), (24, 40))
 
 
 def test_names_are_sorted() -> None:

@@ -29,7 +29,7 @@ def test_each_further_renoising_reconstructs_better_and_plain_reversal_is_far_be
         settings = replace(bare, regions=(Region(iterations=iterations),))
         inversion = renoise.invert(pipe, to_pil(held_out.pixels), held_out.captions, preset=settings)
         assert inversion.passes == 4 * (iterations + 1)
-        found = inversion.regenerate(inversion.prompts, inversion.negative_prompts, 1.0)
+        found = inversion.regenerate(inversion.scene)
         assert torch.isfinite(found).all()
         scores.append(float(metrics.psnr(found, inversion.round_trip()).mean()))
     assert scores == sorted(scores)

@@ -44,7 +44,7 @@ def keep_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
     except OSError:
         return
-    for option, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 64 << 20)):
+    for option, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 64 << 20), (-8, 1)):
         libc.mallopt(option, value)
 
 

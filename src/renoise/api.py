@@ -10,9 +10,10 @@ import copy
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -20,12 +21,35 @@ from torch import Tensor
 from renoise import codecs, images, metrics
 from renoise.drivers import DirectDenoiser
 from renoise.enhance import draw_rolls
+from renoise.families import FAMILIES, call_keywords, family, target_size
 from renoise.inversion import Trajectory, count_passes, drive, replay
 from renoise.inversion import invert as invert_latents
 from renoise.presets import Settings, preset_for
+from renoise.regrid import regrid
 from renoise.schedule import StepTable
+from renoise.stand_in import Job, Measure, placed, stand_in, through
 
-__all__ = ["Inversion", "chosen_settings", "invert", "measured_table", "target_size"]
+__all__ = ["Driver", "Inversion", "Scene", "chosen_settings", "invert", "measured_table"]
+
+Driver = Literal["direct", "pipeline"]
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What a pipeline is to show, one prompt per picture, and how it is asked.
+
+    Attributes:
+        prompts: one per picture, or None where `pipe_kwargs` holds embeddings.
+        negative_prompts: one per picture, or None for the pipeline's default; they count under guidance only.
+        guidance_scale: 1 for none, or more.
+        pipe_kwargs: further keywords of the pipeline's own call.
+    """
+
+    prompts: tuple[str, ...] | None
+    negative_prompts: tuple[str, ...] | None
+    guidance_scale: float
+    pipe_kwargs: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +61,8 @@ class Inversion:
         scheduler: name of the class of the scheduler that it was made with.
         table: the sampler's steps as measured then; regenerating uses them, whatever scheduler the pipeline has now.
         settings: the settings that were used.
-        prompts: one per picture.
-        negative_prompts: one per picture, or None for the pipeline's default.
+        scene: what it was inverted with: prompts, guidance, further keywords of the pipeline's call.
+        driver: "direct" where the networks were called directly, "pipeline" where the pipeline's own loop was used.
         trajectory: latents z_T (B, C, h, w), the sampler's noises, passes, and the report of every step.
         z_0: latents of the picture itself (B, C, h, w), float32.
         pixels: the picture as the model saw it, (B, 3, H, W) in [0, 1].
@@ -51,8 +75,8 @@ class Inversion:
     scheduler: str
     table: StepTable
     settings: Settings
-    prompts: tuple[str, ...]
-    negative_prompts: tuple[str, ...] | None
+    scene: Scene
+    driver: Driver
     trajectory: Trajectory
     z_0: Tensor
     pixels: Tensor
@@ -64,6 +88,12 @@ class Inversion:
     def latents(self) -> Tensor:
         """z_T: where generation starts, (B, C, h, w) float32."""
         return self.trajectory.z_T
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels, padding included."""
+        height, width = self.pixels.shape[-2:]
+        return height, width
 
     @property
     def passes(self) -> int:
@@ -79,52 +109,88 @@ class Inversion:
         Returns:
             A PIL image, or a list of them where a list was inverted, without the padding.
         """
-        scale = self.settings.inversion_guidance_scale
+        scene = self.scene
         if guidance_scale is not None:
-            scale = replace(self.settings, guidance_scale=guidance_scale).guidance_scale
-        return self._pictures(self.regenerate(self.prompts, self.negative_prompts, scale))
+            scene = replace(scene, guidance_scale=replace(self.settings, guidance_scale=guidance_scale).guidance_scale)
+        return self._pictures(self.regenerate(scene))
 
     def edit(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Sequence[str] | None = None,
         *,
         negative_prompt: str | Sequence[str] | None = None,
         guidance_scale: float | None = None,
+        num_inference_steps: int | None = None,
+        pipe_kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Regenerates the picture with another prompt.
 
         Args:
-            prompt: what the picture shall show; one for all pictures, or one each.
+            prompt: what the picture shall show; one for all pictures, or one each. None where `pipe_kwargs` holds
+                embeddings in its place.
             negative_prompt: by default that of the inversion; counts only where guidance is on.
             guidance_scale: 1 means no guidance; by default ``settings.guidance_scale``.
+            num_inference_steps: another number of steps over the same noise levels, for samplers that draw no noise;
+                by default the steps of the inversion.
+            pipe_kwargs: keywords of the pipeline's own call in place of or besides those of the inversion.
 
         Returns:
             A PIL image, or a list of them where a list was inverted, without the padding.
+
+        Raises:
+            TypeError, ValueError: an argument that cannot work; says which, why, and what would.
         """
         count = len(self.pixels)
-        prompts = _texts(prompt, count, "prompt")
-        negatives = self.negative_prompts
+        negatives = self.scene.negative_prompts
         if negative_prompt is not None:
             negatives = _texts(negative_prompt, count, "negative_prompt")
         settings = self.settings
         if guidance_scale is not None:
             settings = replace(settings, guidance_scale=guidance_scale)
-        return self._pictures(self.regenerate(prompts, negatives, settings.guidance_scale))
+        scene = Scene(
+            None if prompt is None else _texts(prompt, count, "prompt"),
+            negatives,
+            settings.guidance_scale,
+            {**self.scene.pipe_kwargs, **(pipe_kwargs or {})},
+        )
+        return self._pictures(self.regenerate(scene, num_inference_steps))
+
+    @contextmanager
+    def replaying(self) -> Iterator[dict[str, Any]]:
+        """Has the pipeline itself replay this inversion, with whatever prompt and keywords it is called inside.
+
+            with inv.replaying() as keywords:
+                pipe("green apple", **keywords, callback_on_step_end=look).images[0]
+
+        Yields the keywords that the call needs: size and number of steps. Its first evaluation is thrown away (see
+        `renoise.stand_in`), so callbacks see one step more, and its pictures still have their padding.
+        """
+
+        def begin(measure: Measure) -> Job[Tensor]:
+            found = self.trajectory
+            return Job(replay(self.table, found.z_T, found.noises), self.table, len(self.table))
+
+        height, width = self.size
+        with placed(self.pipe, stand_in(self.pipe.scheduler, begin)):
+            yield {"height": height, "width": width, "num_inference_steps": self.settings.num_inference_steps}
 
     @torch.no_grad()
-    def regenerate(
-        self, prompts: Sequence[str], negative_prompts: Sequence[str] | None, guidance_scale: float
-    ) -> Tensor:
+    def regenerate(self, scene: Scene, num_inference_steps: int | None = None) -> Tensor:
         """Replays the sampler from the inverted noise; pixels (B, 3, H, W) in [0, 1], padding included."""
-        denoise = DirectDenoiser(self.pipe, prompts, negative_prompts, guidance_scale, self.table)
-        with self.pipe.progress_bar(total=len(self.table)) as bar:
-            bar.set_description("generate")
-            latents = drive(replay(self.table, self.trajectory.z_T, self.trajectory.noises), denoise, bar.update)
-        return codecs.decode(self.pipe, latents)
+        found = self.trajectory
+
+        def begin(measure: Measure) -> Job[Tensor]:
+            table = self.table if num_inference_steps is None else regrid(self.table, measure())
+            return Job(replay(table, found.z_T, found.noises), table, len(table))
+
+        steps = num_inference_steps or self.settings.num_inference_steps
+        driver: Driver = "pipeline" if scene.pipe_kwargs else self.driver
+        latents = _run(self.pipe, begin, scene, steps, self.size, driver, "generate")
+        return codecs.decode(self.pipe, latents, self.size)
 
     def round_trip(self) -> Tensor:
         """The picture through the auto-encoder alone, (B, 3, H, W) in [0, 1]: the ceiling of any inversion."""
-        return codecs.decode(self.pipe, self.z_0)
+        return codecs.decode(self.pipe, self.z_0, self.size)
 
     def ceiling(self) -> Tensor:
         """PSNR in dB of the auto-encoder's round trip, per picture (B,)."""
@@ -132,8 +198,7 @@ class Inversion:
 
     def fidelity(self) -> Tensor:
         """PSNR in dB of the reconstruction against the picture, per picture (B,)."""
-        scale = self.settings.inversion_guidance_scale
-        return metrics.psnr(self.regenerate(self.prompts, self.negative_prompts, scale), self.pixels)
+        return metrics.psnr(self.regenerate(self.scene), self.pixels)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes everything but the pipeline to one safetensors file (see ``renoise.load``)."""
@@ -150,7 +215,7 @@ class Inversion:
 def invert(
     pipe: Any,
     image: images.Source | Sequence[images.Source],
-    prompt: str | Sequence[str],
+    prompt: str | Sequence[str] | None = None,
     *,
     negative_prompt: str | Sequence[str] | None = None,
     preset: str | Settings | None = None,
@@ -161,14 +226,16 @@ def invert(
     size: int | tuple[int, int] | None = None,
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
     seed: int = 0,
+    driver: Driver | None = None,
+    pipe_kwargs: Mapping[str, Any] | None = None,
 ) -> Inversion:
     """Finds the noise from which the pipeline regenerates a picture.
 
     Args:
-        pipe: a diffusers pipeline of the Stable Diffusion, Stable Diffusion XL or latent-consistency kind, with a
-            scheduler whose steps are affine (DDIM, ancestral Euler, LCM ...); never changed.
+        pipe: a diffusers pipeline of one of the kinds in `renoise.families`, with a scheduler whose steps are affine
+            (DDIM, ancestral Euler, LCM, flow matching ...); left as it was.
         image: path, PIL image or array of any size and mode, or a list of them. Fitted into ``size`` and padded.
-        prompt: what the picture shows; one for all pictures, or one each.
+        prompt: what the picture shows; one for all pictures, or one each. None where `pipe_kwargs` holds embeddings.
         negative_prompt: counts only where guidance is on; by default the pipeline's own.
         preset: a name of ``renoise.presets.PRESETS`` or settings of your own; by default what suits pipe and scheduler.
         num_inference_steps: steps of the whole schedule, N; by default the preset's.
@@ -179,6 +246,11 @@ def invert(
         generator: one for each picture, drawing its noise; by default each is seeded with ``seed``, so that a batch
             equals its pictures one by one.
         seed: used where no generator is given, 0 or more.
+        driver: "direct" calls the networks without the pipeline's loop, "pipeline" runs the loop itself, which every
+            kind, adapter and keyword works with; by default "direct" where the kind has it and `pipe_kwargs` is empty.
+        pipe_kwargs: further keywords of the pipeline's own call, such as prompt_embeds, ip_adapter_image, a
+        ControlNet's
+            image, sigmas or eta. Reconstructing and editing use them too.
 
     Raises:
         ImageError: a picture that cannot be used.
@@ -190,15 +262,22 @@ def invert(
     sources = list(cast("Sequence[images.Source]", image)) if batched else [cast("images.Source", image)]
     if not sources:
         raise ValueError(f"image={image!r} holds no picture; pass one picture or a list of at least one")
-    prompts = _texts(prompt, len(sources), "prompt")
-    negatives = None if negative_prompt is None else _texts(negative_prompt, len(sources), "negative_prompt")
+    scene = Scene(
+        None if prompt is None else _texts(prompt, len(sources), "prompt"),
+        None if negative_prompt is None else _texts(negative_prompt, len(sources), "negative_prompt"),
+        settings.inversion_guidance_scale,
+        dict(pipe_kwargs or {}),
+    )
+    call_keywords(pipe, scene.prompts, scene.negative_prompts, scene.guidance_scale, scene.pipe_kwargs)  # checks them
+    chosen = _chosen_driver(pipe, driver, scene)
     generators = _generators(generator, seed, len(sources))
     target = target_size(pipe, size)
-    table = measured_table(pipe, settings.num_inference_steps, strength)
+    _kept_steps(settings.num_inference_steps, strength)
+    if chosen == "direct":
+        measured_table(pipe, settings.num_inference_steps, strength)  # refuses a scheduler before any heavy work
     fitted = [images.fit(images.open_image(source), target) for source in sources]
 
     started = time.perf_counter()
-    denoise = DirectDenoiser(pipe, prompts, negatives, settings.inversion_guidance_scale, table)
     device = pipe._execution_device
     pixels = images.to_tensor([picture for picture, _ in fitted]).to(device)
     z_0 = codecs.encode(pipe, pixels).contiguous()
@@ -215,34 +294,78 @@ def invert(
         assert losses is not None
         return draw_rolls(shape, steps=losses.steps, rolls=losses.rolls, generators=generators).to(device)
 
-    queries = invert_latents(
-        table,
-        z_0,
-        settings=settings,
-        noises=draw(len(table)) if table.stochastic else None,
-        forward_noise=draw() if losses else None,
-        rolls=rolls if losses else None,
-    )
-    with pipe.progress_bar(total=count_passes(table, settings)) as bar:
-        bar.set_description("invert")
-        found = drive(queries, denoise, bar.update)
+    tables: list[StepTable] = []
+
+    def begin(measure: Measure) -> Job[Trajectory]:
+        whole = measure()
+        table = whole.tail(_kept_steps(len(whole), strength))
+        tables.append(table)
+        queries = invert_latents(
+            table,
+            z_0,
+            settings=settings,
+            noises=draw(len(table)) if table.stochastic else None,
+            forward_noise=draw() if losses else None,
+            rolls=rolls if losses else None,
+        )
+        return Job(queries, table, count_passes(table, settings))
+
+    found = _run(pipe, begin, scene, settings.num_inference_steps, target, chosen, "invert")
     # one memory layout, as in a saved file: networks round differently in another
     noises = None if found.noises is None else found.noises.contiguous()
-    trajectory = replace(found, z_T=found.z_T.contiguous(), noises=noises)
     return Inversion(
         pipe=pipe,
         scheduler=type(pipe.scheduler).__name__,
-        table=table,
+        table=tables[0],
         settings=settings,
-        prompts=prompts,
-        negative_prompts=negatives,
-        trajectory=trajectory,
+        scene=scene,
+        driver=chosen,
+        trajectory=replace(found, z_T=found.z_T.contiguous(), noises=noises),
         z_0=z_0,
         pixels=pixels,
         boxes=tuple(box for _, box in fitted),
         seconds=time.perf_counter() - started,
         batched=batched,
     )
+
+
+def _run(
+    pipe: Any,
+    begin: Callable[[Measure], Job[_Result]],
+    scene: Scene,
+    num_inference_steps: int,
+    size: tuple[int, int],
+    driver: Driver,
+    title: str,
+) -> _Result:
+    """Has the pipeline answer a job, under a progress bar that counts passes."""
+    keywords = call_keywords(pipe, scene.prompts, scene.negative_prompts, scene.guidance_scale, scene.pipe_kwargs)
+    with pipe.progress_bar(total=num_inference_steps) as bar:
+        bar.set_description(title)
+        if driver == "direct":
+            job = begin(lambda: measured_table(pipe, num_inference_steps))
+            bar.reset(total=job.passes)
+            prompts = scene.prompts or ()
+            denoise = DirectDenoiser(pipe, prompts, scene.negative_prompts, scene.guidance_scale, job.table)
+            result = drive(job.queries, denoise, bar.update)
+        else:
+            keywords |= {"height": size[0], "width": size[1], "num_inference_steps": num_inference_steps}
+            result = through(pipe, begin, keywords, on_begin=lambda passes: bar.reset(total=passes), on_pass=bar.update)
+    pipe.maybe_free_model_hooks()
+    return result
+
+
+def _chosen_driver(pipe: Any, driver: Driver | None, scene: Scene) -> Driver:
+    direct = FAMILIES[family(pipe)].direct
+    if driver not in (None, "direct", "pipeline"):
+        raise ValueError(f"driver={driver!r} is neither 'direct' nor 'pipeline'")
+    if driver == "direct" and not direct:
+        raise ValueError(f"driver='direct' does not know {type(pipe).__name__}: leave it out, or pass 'pipeline'")
+    if driver == "direct" and scene.pipe_kwargs:
+        raise ValueError(
+            f"driver='direct' reads no pipe_kwargs ({', '.join(scene.pipe_kwargs)}): leave it out, or use 'pipeline'"
+        )
+    return driver or ("direct" if direct and not scene.pipe_kwargs else "pipeline")
 
 
 def chosen_settings(
@@ -253,7 +376,7 @@ def chosen_settings(
     inversion_guidance_scale: float | None = None,
 ) -> Settings:
     """The preset that suits pipe and scheduler, or the one given, with the given values in place of its own."""
-    codecs.family(pipe)  # refuses what is no pipeline of a kind that is supported
+    family(pipe)  # refuses what is no pipeline of a kind that is supported
     settings = preset_for(type(pipe).__name__, type(pipe.scheduler).__name__, pipe.scheduler.config, preset)
     if num_inference_steps is not None:
         settings = replace(settings, num_inference_steps=num_inference_steps)
@@ -265,49 +388,33 @@ def chosen_settings(
 
 
 def measured_table(pipe: Any, num_inference_steps: int, strength: float = 1.0) -> StepTable:
-    """The steps that the pipeline's scheduler takes, without the noisiest where ``strength`` is below 1.
+    """The steps of the pipeline's scheduler after a plain set_timesteps, without the noisiest below strength 1.
 
-    As in diffusers' image-to-image pipelines, int(num_inference_steps * strength) steps stay.
+    Pipelines that set their schedule up by the picture's size (FLUX and others) are measured in their own loop instead.
     """
-    if not isinstance(strength, (int, float)) or not 0 < strength <= 1:
-        raise ValueError(f"strength={strength!r} is not in (0, 1]; 1 inverts to pure noise, 0.5 half of the way")
     trained = pipe.scheduler.config.num_train_timesteps
     if num_inference_steps > trained:
         raise ValueError(
             f"num_inference_steps={num_inference_steps} is more than the {trained} noise levels of this model; "
             "50 is usual, 4 for few-step models"
         )
+    kept = _kept_steps(num_inference_steps, strength)
+    scheduler = copy.deepcopy(pipe.scheduler)
+    scheduler.set_timesteps(num_inference_steps)
+    return StepTable.measure(scheduler).tail(kept)
+
+
+def _kept_steps(num_inference_steps: int, strength: float) -> int:
+    """How many steps of a schedule a strength leaves: int(num_inference_steps * strength), as in diffusers."""
+    if not isinstance(strength, (int, float)) or not 0 < strength <= 1:
+        raise ValueError(f"strength={strength!r} is not in (0, 1]; 1 inverts to pure noise, 0.5 half of the way")
     steps = int(num_inference_steps * strength)
     if steps == 0:
         least = math.ceil(1000 / num_inference_steps) / 1000
         raise ValueError(
             f"strength={strength} of num_inference_steps={num_inference_steps} leaves no step; use at least {least}"
         )
-    scheduler = copy.deepcopy(pipe.scheduler)
-    scheduler.set_timesteps(num_inference_steps)
-    return StepTable.measure(scheduler).tail(steps)
-
-
-def target_size(pipe: Any, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width) in pixels that the pipeline can work at.
-
-    Raises:
-        ValueError: not one or two positive whole numbers, or no multiple of what the networks need.
-    """
-    factor: int = pipe.vae_scale_factor
-    if size is None:
-        side = pipe.unet.config.sample_size
-        height, width = side if isinstance(side, (list, tuple)) else (side, side)
-        return height * factor, width * factor
-    step = factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
-    sides = size if isinstance(size, (list, tuple)) else (size, size)
-    whole = all(isinstance(side, int) and side > 0 and side % step == 0 for side in sides)
-    if len(sides) != 2 or not whole:
-        raise ValueError(
-            f"size={size!r} does not fit this model: pass one number or (height, width), multiples of {step}, "
-            f"e.g. {(8 * step, 8 * step)}"
-        )
-    return sides[0], sides[1]
+    return steps
 
 
 def _texts(value: str | Sequence[str], count: int, name: str) -> tuple[str, ...]:

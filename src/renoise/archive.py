@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from renoise import models
-from renoise.api import Inversion, measured_table
+from renoise.api import Inversion, Scene, measured_table
+from renoise.families import denoiser
 from renoise.inversion import StepReport, Trajectory
 from renoise.presets import EditLosses, Region, Settings
 from renoise.schedule import StepTable
@@ -30,7 +32,7 @@ __all__ = ["VERSION", "ArchiveError", "load", "save", "write"]
 VERSION = 1
 _ROWS = [field.name for field in fields(StepTable) if field.name != "num_train_timesteps"]
 _REPORT_TENSORS = ("residuals", "noise_travel", "noise_std", "noise_correlation")
-_NETWORKS = ("unet", "text_encoder", "text_encoder_2")
+_NETWORKS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 _SAME_WEIGHTS = 0.005  # relative distance of samples: rounding to bfloat16 is 0.001, fine-tuning 0.01 and more
 
 
@@ -55,8 +57,11 @@ def save(inversion: Inversion, path: str | os.PathLike[str]) -> None:
         "scheduler": inversion.scheduler,
         "num_train_timesteps": table.num_train_timesteps,
         "settings": asdict(inversion.settings),
-        "prompts": inversion.prompts,
-        "negative_prompts": inversion.negative_prompts,
+        "prompts": inversion.scene.prompts,
+        "negative_prompts": inversion.scene.negative_prompts,
+        "inversion_guidance_scale": inversion.scene.guidance_scale,
+        "pipe_kwargs": sorted(inversion.scene.pipe_kwargs),
+        "driver": inversion.driver,
         "boxes": inversion.boxes,
         "batched": inversion.batched,
         "seconds": inversion.seconds,
@@ -83,21 +88,24 @@ def write(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def load(path: str | os.PathLike[str], pipe: Any = None) -> Inversion:
+def load(path: str | os.PathLike[str], pipe: Any = None, *, pipe_kwargs: Mapping[str, Any] | None = None) -> Inversion:
     """Reads an inversion back.
 
     Args:
         path: a file that ``Inversion.save`` wrote.
         pipe: the pipeline to regenerate with: that of the inversion, or an equal one in any precision. Needed unless
             the inversion was made with an embedded model, which is then loaded.
+        pipe_kwargs: those that the inversion was made with; a file holds their names only.
 
     Raises:
-        ArchiveError: no such file, no inversion, a newer format, or a pipeline or scheduler that it was not made with.
+        ArchiveError: no such file, no inversion, a newer format, or a pipeline, scheduler or pipe_kwargs that it was
+            not made with.
     """
     path = Path(path)
     header, tensors = _read(path)
     try:
-        inversion = _parse(header, tensors)
+        inversion = _parse(header, tensors, pipe_kwargs or {})
+        names: list[str] = header["pipe_kwargs"]
         made_with: dict[str, Any] = header["pipeline"]
         model: str | None = header["model"]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -109,6 +117,12 @@ def load(path: str | os.PathLike[str], pipe: Any = None) -> Inversion:
                 "load that and pass it: renoise.load(path, pipe), or --model on the command line"
             )
         pipe = models.load(model, scheduler=inversion.scheduler)
+    if names != sorted(pipe_kwargs or {}):
+        raise ArchiveError(
+            f"{path} was made with pipe_kwargs for {', '.join(names) or 'nothing'}, not for "
+            f"{', '.join(sorted(pipe_kwargs or {})) or 'nothing'}; a file holds no values of theirs: pass them, "
+            "renoise.load(path, pipe, pipe_kwargs={...})"
+        )
     _check(path, made_with, inversion, pipe)
     device = pipe._execution_device
     trajectory = inversion.trajectory
@@ -147,7 +161,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, tensors
 
 
-def _parse(header: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:
+def _parse(header: dict[str, Any], tensors: dict[str, Tensor], pipe_kwargs: Mapping[str, Any]) -> Inversion:
     """The inversion, without a pipeline."""
     table = StepTable(
         **{name: tensors[f"table.{name}"] for name in _ROWS}, num_train_timesteps=header["num_train_timesteps"]
@@ -157,7 +171,10 @@ def _parse(header: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:
         raise ValueError("latents or noises are missing")
     if noises is not None and noises.shape != (len(table), *z_0.shape):
         raise ValueError(f"noises {list(noises.shape)} for {len(table)} steps of latents {list(z_0.shape)}")
-    if not len(header["prompts"]) == len(header["boxes"]) == len(tensors["pixels"]) == len(z_0):
+    prompts, negatives = (
+        None if texts is None else tuple(texts) for texts in (header["prompts"], header["negative_prompts"])
+    )
+    if not len(header["boxes"]) == len(tensors["pixels"]) == len(z_0) == len(z_0 if prompts is None else prompts):
         raise ValueError("it holds not as many pictures as prompts")
     reports = []
     for number, row in enumerate(header["steps"]):
@@ -167,14 +184,13 @@ def _parse(header: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:
         reports.append(
             StepReport(step, float(table.timesteps[step]), table.level(step), row["passes"], **measured)  # type: ignore[arg-type]
         )
-    negatives = header["negative_prompts"]
     return Inversion(
         pipe=None,
         scheduler=header["scheduler"],
         table=table,
         settings=_settings(header["settings"]),
-        prompts=tuple(header["prompts"]),
-        negative_prompts=None if negatives is None else tuple(negatives),
+        scene=Scene(prompts, negatives, header["inversion_guidance_scale"], dict(pipe_kwargs)),
+        driver=header["driver"],
         trajectory=Trajectory(tensors["z_T"], noises, tuple(reports), header["passes"]),
         z_0=z_0,
         pixels=tensors["pixels"].float() / 255,
@@ -192,7 +208,7 @@ def _settings(values: dict[str, Any]) -> Settings:
 
 def _identity(pipe: Any) -> dict[str, Any]:
     """What tells one pipeline from another, whatever precision it is in, and where it came from."""
-    config = {key: value for key, value in dict(pipe.unet.config).items() if not key.startswith("_")}
+    config = {key: value for key, value in dict(denoiser(pipe).config).items() if not key.startswith("_")}
     networks = {name: getattr(pipe, name, None) for name in _NETWORKS}
     source = pipe.config.get("_name_or_path")
     return {
@@ -215,7 +231,11 @@ def _sample(network: torch.nn.Module) -> list[float]:
 def _check(path: Path, then: dict[str, Any], inversion: Inversion, pipe: Any) -> None:
     """Refuses a pipeline that would regenerate something else."""
     table, scheduler = inversion.table, inversion.scheduler
-    now: dict[str, Any] = _identity(pipe) if hasattr(pipe, "unet") else {"class": type(pipe).__name__}
+    now: dict[str, Any] = (
+        _identity(pipe)
+        if any(hasattr(pipe, name) for name in ("unet", "transformer"))
+        else {"class": type(pipe).__name__}
+    )
     if then["class"] != now["class"]:
         raise ArchiveError(f"{path} was made with a {then['class']}, not a {now['class']}; pass one like that")
     if then["denoiser"] != now["denoiser"]:
@@ -235,6 +255,8 @@ def _check(path: Path, then: dict[str, Any], inversion: Inversion, pipe: Any) ->
             f"{path} was made with {scheduler}, this pipeline has {type(pipe.scheduler).__name__}; "
             f"use pipe.scheduler = {scheduler}.from_config(pipe.scheduler.config)"
         )
+    if inversion.driver == "pipeline":  # its loop sets the schedule up, from the size of the picture among other things
+        return
     live = measured_table(pipe, inversion.settings.num_inference_steps).tail(len(table))
     for name in _ROWS:
         if not torch.allclose(getattr(live, name), getattr(table, name), rtol=1e-5, atol=1e-7, equal_nan=True):

@@ -20,7 +20,7 @@ except ImportError as error:  # pragma: no cover - the message is the point
 from PIL import Image
 
 import renoise
-from renoise import archive, codecs, images, models
+from renoise import archive, families, images, models
 
 _INVERSION = ".safetensors"
 
@@ -245,7 +245,8 @@ def list_models() -> None:
     for name, settings in renoise.presets.PRESETS.items():
         table.add_row(name, str(settings.num_inference_steps), settings.score)
     console.print(table)
-    console.print("Supported diffusers pipelines: " + ", ".join(codecs.FAMILIES))
+    kinds = [kind for rules in families.FAMILIES.values() for kind in rules.pipelines]
+    console.print("Supported diffusers pipelines: " + ", ".join(kinds))
 
 
 def _quieten() -> None:

@@ -1,59 +1,38 @@
-"""Pictures to loop-space latents and back, through a pipeline's own auto-encoder, one short rule per family.
+"""Pictures to loop-space latents and back, through a pipeline's own auto-encoder.
 
-Pixels are [batch, 3, height, width] in [0, 1]; latents are float32, as the pipeline's denoising loop sees them.  The
-scaling is the one that the stock pipeline applies before its decoder, so that decoding here equals its own decoding.
+Pixels are [batch, 3, height, width] in [0, 1]; latents are float32, as the pipeline's denoising loop carries them: maps
+[batch, channels, height / f, width / f], or for `packed` families token sequences [batch, tokens, 4 channels], one
+token for 2 x 2 latents, row by row.  The scaling is the one that the stock pipeline applies before its decoder, so that
+decoding here equals its own decoding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FAMILIES", "Family", "decode", "encode", "family"]
+from renoise.families import FAMILIES, family
 
-Family = Literal["sd", "sdxl"]
-
-# diffusers' classes (subclasses included) and the rules that they follow
-FAMILIES: dict[str, Family] = {
-    "StableDiffusionPipeline": "sd",
-    "StableDiffusionXLPipeline": "sdxl",
-    "LatentConsistencyModelPipeline": "sd",
-}
-
-
-def family(pipe: Any) -> Family:
-    """Which rules a pipeline follows: "sd" (Stable Diffusion 1.x, 2.x, Turbo, latent consistency) or "sdxl".
-
-    Raises:
-        TypeError: neither; names the class and what works.
-    """
-    import diffusers
-
-    for name, rules in FAMILIES.items():
-        if isinstance(pipe, getattr(diffusers, name)):
-            return rules
-    raise TypeError(
-        f"{type(pipe).__name__} is not supported; {', '.join(FAMILIES)} are. A pipeline for another task on the same "
-        "networks becomes one of them by StableDiffusionPipeline.from_pipe(pipe, dtype=pipe.dtype)"
-    )
+__all__ = ["decode", "encode"]
 
 
 @torch.no_grad()
 def encode(pipe: Any, pixels: Tensor) -> Tensor:
-    """Latents [batch, channels, height / f, width / f] of pictures: the mode of the encoder's distribution, scaled.
+    """Latents of pictures: the mode of the encoder's distribution, scaled and laid out as the loop carries them.
 
     A half-precision auto-encoder that is marked `force_upcast` runs in float32 and gets its precision back afterwards.
 
     Raises:
         TypeError: an unsupported pipeline.
-        ValueError: not a float picture batch in [0, 1], or sides that are no multiples of the auto-encoder's factor f.
+        ValueError: not a float picture batch in [0, 1], or sides that are no multiples of what the auto-encoder needs.
     """
+    rules = FAMILIES[family(pipe)]
     mean, std = _statistics(pipe)
-    factor = pipe.vae_scale_factor
+    factor = pipe.vae_scale_factor * (2 if rules.packed else 1)
     if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
         raise ValueError(f"encode takes floats [batch, 3, height, width], not {pixels.dtype} {list(pixels.shape)}")
     if not bool(((pixels >= 0) & (pixels <= 1)).all()):  # NaN fails too
@@ -64,42 +43,88 @@ def encode(pipe: Any, pixels: Tensor) -> Tensor:
             f"height and width {list(pixels.shape[2:])} must be multiples of {factor}: images.fit does that"
         )
     with _full_precision(pipe.vae) as dtype:
-        coded = pipe.vae.encode((2 * pixels.float() - 1).to(pipe._execution_device, dtype))
-    # tiny auto-encoders have no distribution
-    latents: Tensor = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded.latents
-    scaling_factor: float = pipe.vae.config.scaling_factor
-    return (latents.float() - mean.to(latents.device)) * scaling_factor / std.to(latents.device)
+        pictures = (2 * pixels.float() - 1).to(pipe._execution_device, dtype)
+        coded = pipe.vae.encode(pictures.unsqueeze(2) if _of_videos(pipe) else pictures)
+    # deterministic auto-encoders have no distribution
+    x = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded[0]
+    x = x.squeeze(2) if _of_videos(pipe) else x
+    x = _patched(x.float()) if rules.packed else x.float()
+    z = (x - mean.to(x.device)) / std.to(x.device)
+    if not z.isfinite().all():
+        raise ValueError(
+            f"the picture's latents are not finite in {pipe.vae.dtype}: it overflows; do pipe.vae.to(torch.float32)"
+        )
+    return z.flatten(2).transpose(1, 2).contiguous() if rules.packed else z
 
 
 @torch.no_grad()
-def decode(pipe: Any, latents: Tensor) -> Tensor:
+def decode(pipe: Any, latents: Tensor, size: tuple[int, int]) -> Tensor:
     """Pictures of latents: float32 [batch, 3, height, width], clipped to [0, 1].
+
+    Args:
+        latents: as `encode` returns them.
+        size: (height, width) of the pictures; token sequences do not know their shape.
 
     Raises:
         TypeError: an unsupported pipeline.
-        ValueError: not latents of this auto-encoder.
+        ValueError: not latents of this auto-encoder and size.
     """
+    packed = FAMILIES[family(pipe)].packed
     mean, std = _statistics(pipe)
-    channels = pipe.vae.config.latent_channels
-    if latents.ndim != 4 or latents.shape[1] != channels:
-        raise ValueError(f"this auto-encoder decodes [batch, {channels}, height, width], not {list(latents.shape)}")
-    latents = latents.to(pipe._execution_device, torch.float32)
-    latents = latents * std.to(latents.device) / pipe.vae.config.scaling_factor + mean.to(latents.device)
+    height, width = (side // pipe.vae_scale_factor for side in size)
+    config = pipe.vae.config
+    channels = config.z_dim if _of_videos(pipe) else config.latent_channels
+    expected = (height // 2 * (width // 2), 4 * channels) if packed else (channels, height, width)
+    if latents.shape[1:] != expected:
+        raise ValueError(
+            f"at {size[0]} x {size[1]} this auto-encoder decodes {[len(latents), *expected]}, not {list(latents.shape)}"
+        )
+    z = latents.to(pipe._execution_device, torch.float32)
+    if packed:
+        z = z.transpose(1, 2).reshape(len(z), -1, height // 2, width // 2)
+    x = z * std.to(z.device) + mean.to(z.device)
+    x = _unpatched(x) if packed else x
     with _full_precision(pipe.vae) as dtype:
-        pixels: Tensor = pipe.vae.decode(latents.to(dtype), return_dict=False)[0]
+        x = x.unsqueeze(2) if _of_videos(pipe) else x
+        pixels: Tensor = pipe.vae.decode(x.to(dtype), return_dict=False)[0]
+    pixels = pixels.squeeze(2) if _of_videos(pipe) else pixels
     return (pixels.float() * 0.5 + 0.5).clamp(0, 1)
 
 
 def _statistics(pipe: Any) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the auto-encoder's latents per channel: x = z std / scaling_factor + mean.
+    """Mean and standard deviation of the auto-encoder's latents, [1, 1 or channels, 1, 1]: x = z std + mean.
 
-    Only the SDXL pipeline reads them; the other stock pipelines ignore any in the configuration, so they are ignored.
+    Those that the stock pipeline reads; where it ignores some of the configuration, that is ignored.
     """
-    if family(pipe) == "sdxl":
-        mean, std = (getattr(pipe.vae.config, f"latents_{name}", None) for name in ("mean", "std"))
-        if mean is not None and std is not None:
-            return torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(std).view(1, -1, 1, 1)
-    return torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+    name, vae = family(pipe), pipe.vae
+    mean, std = torch.zeros(1), torch.ones(1)
+    if name == "flux2":  # statistics of the patched latents, as a batch norm without weights
+        mean = vae.bn.running_mean.float()
+        std = (vae.bn.running_var.float() + vae.config.batch_norm_eps).sqrt()
+        return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
+    if name in ("sdxl", "sdxl-controlnet", "qwen-image"):
+        given = [getattr(vae.config, f"latents_{part}", None) for part in ("mean", "std")]
+        if None not in given:
+            mean, std = (torch.tensor(values) for values in given)
+    if name == "qwen-image":
+        return (part.repeat_interleave(4).view(1, -1, 1, 1) for part in (mean, std))  # type: ignore[return-value]
+    if name in ("sd3", "flux", "z-image"):
+        mean = mean + vae.config.shift_factor
+    return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1) / vae.config.scaling_factor
+
+
+def _of_videos(pipe: Any) -> bool:
+    """Whether the auto-encoder is one of videos, for which a picture is one frame."""
+    return family(pipe) == "qwen-image"
+
+
+def _patched(x: Tensor) -> Tensor:
+    """[batch, c, 2 h, 2 w] -> [batch, 4 c, h, w]."""
+    return nn.functional.pixel_unshuffle(x, 2)
+
+
+def _unpatched(x: Tensor) -> Tensor:
+    return nn.functional.pixel_shuffle(x, 2)
 
 
 @contextmanager

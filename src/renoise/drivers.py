@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renoise.codecs import family
+from renoise.families import family
 from renoise.inversion import Query
 from renoise.schedule import StepTable
 

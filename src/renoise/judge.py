@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTHS = (48, 96, 192)
+STAGES = ((32, 1), (64, 2), (128, 2), (256, 0))  # width and blocks; each stage halves the side
 WORD_WIDTH = 128
 EMBEDDING = 256
 SIZE = 64
@@ -42,19 +42,27 @@ class Towers(nn.Module):
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
-        stages: list[nn.Module] = []
-        before = 3
-        for width in WIDTHS:
-            stages += [nn.Conv2d(before, width, 4, stride=2, padding=1), Block(width), Block(width)]
-            before = width
-        self.image = nn.Sequential(*stages, nn.GroupNorm(8, before), nn.SiLU())
-        self.image_head = nn.Sequential(nn.Dropout(0.2), nn.Linear(before, EMBEDDING))
+        self.stages = nn.ModuleList()
+        before, side, means = 3, SIZE, 0
+        for width, blocks in STAGES:
+            halved = nn.Conv2d(before, width, 4, stride=2, padding=1)
+            self.stages.append(nn.Sequential(halved, *(Block(width) for _ in range(blocks))))
+            before, side, means = width, side // 2, means + width
+        # Emoji are centred: where a part lies says what it is. How it is drawn shows in the means of every stage.
+        self.parts = nn.Sequential(
+            nn.GroupNorm(8, before), nn.SiLU(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(before * side**2, EMBEDDING)
+        )
+        self.manner = nn.Sequential(nn.LayerNorm(means), nn.Dropout(0.1), nn.Linear(means, EMBEDDING))
         self.words = nn.Embedding(vocabulary, WORD_WIDTH)
         self.text_head = nn.Sequential(nn.Linear(WORD_WIDTH, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING))
-        self.log_scale = nn.Parameter(torch.tensor(2.5))
+        self.log_scale = nn.Parameter(torch.tensor(3.0))
 
     def embed_images(self, pixels: Tensor) -> Tensor:
-        return F.normalize(self.image_head(self.image(pixels).float().mean((2, 3))), dim=-1)
+        x, means = pixels, []
+        for stage in self.stages:
+            x = stage(x)
+            means.append(F.silu(x.float()).mean((2, 3)))
+        return F.normalize(self.parts(x).float() + self.manner(torch.cat(means, 1)), dim=-1)
 
     def embed_tokens(self, ids: Tensor, mask: Tensor) -> Tensor:
         weight = mask.float()[:, :, None]

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from renoise.families import denoiser
+
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
@@ -105,7 +107,7 @@ def _embedded(name: str) -> "StableDiffusionPipeline":
 
 def name_of(pipe: Any) -> str | None:
     """Which embedded model a pipeline is, or None."""
-    source = Path(str(getattr(pipe.unet.config, "_name_or_path", "")))
+    source = Path(str(getattr(denoiser(pipe).config, "_name_or_path", "")))
     return source.parent.name if source.parent.parent == WEIGHTS else None
 
 

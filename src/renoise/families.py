@@ -1,0 +1,166 @@
+"""Kinds of pipelines: how each is called, and how its loop lays latents out.  One row a kind; no other file lists them.
+
+Guidance 1.0 means "none" in this package for every kind; a row translates that into the pipeline's own convention.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["FAMILIES", "Family", "call_keywords", "denoiser", "family", "target_size"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is special about one kind of pipeline.
+
+    Attributes:
+        pipelines: names of diffusers' classes; subclasses count too.
+        guidance: keywords of the pipeline's call for a pipeline and a guidance scale of 1 (none) or more.
+        direct: whether `drivers.DirectDenoiser` knows it.
+        packed: whether the loop carries token sequences [batch, tokens, 4 channels], one token for 2 x 2 latents, in
+            place of maps [batch, channels, height, width].
+        patch: side, in latents, of what the network takes as one token; 0 for UNets, which halve the side instead.
+        keywords: further keywords that its call needs here.
+    """
+
+    pipelines: tuple[str, ...]
+    guidance: Callable[[Any, float], dict[str, Any]] = field(default=lambda pipe, scale: {"guidance_scale": scale})
+    direct: bool = False
+    packed: bool = False
+    patch: int = 2
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _z_image_guidance(pipe: Any, scale: float) -> dict[str, Any]:
+    """Z-Image computes c + g (c - u), and truncates by the number of the step, which would count passes here."""
+    return {"guidance_scale": scale - 1, "cfg_truncation": None}
+
+
+def _qwen_guidance(pipe: Any, scale: float) -> dict[str, Any]:
+    """Classifier-free, or as an embedding where the network was distilled for one."""
+    embedded = pipe.transformer.config.guidance_embeds
+    return {"true_cfg_scale": 1.0, "guidance_scale": scale} if embedded else {"true_cfg_scale": scale}
+
+
+FAMILIES: dict[str, Family] = {
+    "sd": Family(("StableDiffusionPipeline",), direct=True, patch=0),
+    "lcm": Family(("LatentConsistencyModelPipeline",), direct=True, patch=0),
+    "sdxl": Family(("StableDiffusionXLPipeline",), direct=True, patch=0),
+    "sd-controlnet": Family(("StableDiffusionControlNetPipeline",), patch=0),
+    "sdxl-controlnet": Family(("StableDiffusionXLControlNetPipeline",), patch=0),
+    "sd3": Family(("StableDiffusion3Pipeline",)),
+    "flux": Family(("FluxPipeline",), packed=True),
+    "flux2": Family(("Flux2KleinPipeline",), packed=True),
+    "z-image": Family(("ZImagePipeline",), guidance=_z_image_guidance),
+    "qwen-image": Family(("QwenImagePipeline",), guidance=_qwen_guidance, packed=True),
+    "sana": Family(("SanaPipeline",), patch=1, keywords={"use_resolution_binning": False}),
+}
+
+# What api decides itself; handed over in pipe_kwargs they would contradict it.
+_DECIDED = {
+    "prompt": "pass it as prompt=",
+    "negative_prompt": "pass it as negative_prompt=",
+    "height": "pass size=(height, width)",
+    "width": "pass size=(height, width)",
+    "num_inference_steps": "pass it as num_inference_steps=",
+    "guidance_scale": "pass it as guidance_scale= or inversion_guidance_scale=",
+    "num_images_per_prompt": "pass the picture as many times as wanted",
+    "generator": "pass it as generator=",
+    "latents": "the inversion makes them",
+    "output_type": "pictures and latents come back as attributes and by methods",
+    "return_dict": "the result is no pipeline output",
+    "denoising_end": "pass strength= for a part of the schedule",
+}
+
+
+def family(pipe: Any) -> str:
+    """The key of a pipeline's row in `FAMILIES`.
+
+    Raises:
+        TypeError: a pipeline of no known kind; names the class and what works.
+    """
+    import diffusers
+
+    for name, rules in FAMILIES.items():
+        if any(isinstance(pipe, getattr(diffusers, kind, ())) for kind in rules.pipelines):
+            return name
+    known = ", ".join(kind for rules in FAMILIES.values() for kind in rules.pipelines)
+    raise TypeError(
+        f"{type(pipe).__name__} is not supported; {known} are. A pipeline for another task on the same "
+        "networks becomes one of them by StableDiffusionPipeline.from_pipe(pipe, dtype=pipe.dtype)"
+    )
+
+
+def denoiser(pipe: Any) -> Any:
+    """The network that predicts: a pipeline's UNet or transformer."""
+    return pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+
+
+def target_size(pipe: Any, size: int | tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) in pixels that the pipeline can work at: the one given, or the model's own.
+
+    Raises:
+        ValueError: not one or two positive whole numbers, or no multiple of what the networks need.
+    """
+    factor: int = pipe.vae_scale_factor
+    config = denoiser(pipe).config
+    if size is None:
+        side = getattr(pipe, "default_sample_size", None) or getattr(config, "sample_size", None) or 128
+        height, width = side if isinstance(side, (list, tuple)) else (side, side)
+        return height * factor, width * factor
+    step = factor * (FAMILIES[family(pipe)].patch or 2 ** (len(config.block_out_channels) - 1))
+    sides = size if isinstance(size, (list, tuple)) else (size, size)
+    whole = all(isinstance(side, int) and side > 0 and side % step == 0 for side in sides)
+    if len(sides) != 2 or not whole:
+        raise ValueError(
+            f"size={size!r} does not fit this model: pass one number or (height, width), multiples of {step}, "
+            f"e.g. {(8 * step, 8 * step)}"
+        )
+    return sides[0], sides[1]
+
+
+def call_keywords(
+    pipe: Any,
+    prompts: Sequence[str] | None,
+    negative_prompts: Sequence[str] | None,
+    guidance_scale: float,
+    extra: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The part of a call of the pipeline that says what to show; a negative prompt counts under guidance only.
+
+    Args:
+        prompts: one per picture, or None where `extra` holds embeddings.
+        negative_prompts: one per picture, or None for the pipeline's default.
+        guidance_scale: 1 for none, or more.
+        extra: any further keywords of the pipeline's own call (embeddings, adapter images, control images ...).
+
+    Raises:
+        TypeError: a keyword that the pipeline does not take.
+        ValueError: one that is decided elsewhere, a missing prompt, or a negative prompt for a pipeline that takes
+        none.
+    """
+    name, kind = family(pipe), type(pipe).__name__
+    accepted = inspect.signature(pipe.__call__).parameters
+    for keyword in extra:
+        if keyword in _DECIDED:
+            raise ValueError(f"{keyword} in pipe_kwargs: {_DECIDED[keyword]}")
+        if keyword not in accepted:
+            raise TypeError(f"{kind} takes no {keyword!r}, handed over in pipe_kwargs; it takes {', '.join(accepted)}")
+    if prompts is None and extra.get("prompt_embeds") is None:
+        raise ValueError("no prompt: pass prompt=, or its embeddings by pipe_kwargs={'prompt_embeds': ...}")
+    keywords: dict[str, Any] = {**FAMILIES[name].guidance(pipe, guidance_scale), **FAMILIES[name].keywords}
+    if prompts is not None:
+        keywords["prompt"] = list(prompts)
+    if "negative_prompt_embeds" in extra and "negative_prompt" in accepted:
+        keywords["negative_prompt"] = None  # some pipelines have a text as their default, and refuse both
+    elif negative_prompts is not None and guidance_scale > 1:
+        if "negative_prompt" not in accepted:
+            raise ValueError(f"{kind} takes no negative prompt: leave out {negative_prompts[0]!r}")
+        keywords["negative_prompt"] = list(negative_prompts)
+    elif name == "qwen-image" and guidance_scale > 1:  # without one it would switch guidance off
+        keywords["negative_prompt"] = [" "] * len(extra["prompt_embeds"] if prompts is None else prompts)
+    return keywords | dict(extra)

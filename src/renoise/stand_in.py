@@ -1,0 +1,249 @@
+"""The universal driver: a stand-in scheduler through which an unmodified pipeline answers the queries of an inversion.
+
+Every diffusers pipeline runs one loop of one shape: for each timestep it asks its networks for a prediction, guidance
+and adapters included, and hands that to `scheduler.step`.  For the time of one call the pipeline's scheduler is
+replaced by an object of the same class whose `step` feeds the prediction to the generator of queries and returns the
+latents of its next query.  `timesteps` goes on for as long as the generator asks.  The loop never knows; LoRA,
+adapters, offload and quantisation stay as the user set them up.
+
+The first evaluation of a call is thrown away: the pipeline makes it on latents of its own, and gives away with it the
+layout and the precision in which it wants the others.  So a call takes one evaluation more than the generator asks for.
+What depends on the number of a pass in the pipeline's loop (guidance callbacks, skip-layer guidance, the start and end
+of a ControlNet) does not mean steps here.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from renoise.inversion import Query
+from renoise.schedule import StepTable
+
+__all__ = ["Job", "Measure", "placed", "stand_in", "through"]
+
+_Result = TypeVar("_Result")
+Measure = Callable[[], StepTable]
+
+
+@dataclass(frozen=True, eq=False)
+class Job(Generic[_Result]):
+    """Work for a driver: queries, the table that their steps refer to, and at most how many passes they take."""
+
+    queries: Generator[Query, Tensor, _Result]
+    table: StepTable
+    passes: int
+
+
+def through(
+    pipe: Any,
+    begin: Callable[[Measure], Job[_Result]],
+    keywords: Mapping[str, Any],
+    *,
+    on_begin: Callable[[int], None] | None = None,
+    on_pass: Callable[[int], None] | None = None,
+) -> _Result:
+    """Answers the queries of a job by one call of the pipeline.
+
+    Args:
+        pipe: any diffusers pipeline with the usual loop; it and its scheduler are left as they were, whatever happens.
+        begin: called once, with a function that measures the scheduler as the pipeline itself has set it up.
+        keywords: of the pipeline's call.
+        on_begin: called with the job's passes when they are known.
+        on_pass: called with 1 after each evaluation that answers a query.
+
+    Returns:
+        What the job's generator returns.
+
+    Raises:
+        RuntimeError: the pipeline is already answering another inversion, or its loop ended before the queries did.
+        NotInvertible: see `StepTable.measure`.
+    """
+    ended: list[_Result] = []
+
+    def ask() -> Generator[Query, Tensor, None]:
+        ended.append((yield from started[0].queries))
+
+    started: list[Job[_Result]] = []
+
+    def start(measure: Measure) -> Job[None]:
+        started.append(begin(measure))
+        if on_begin:
+            on_begin(started[0].passes)
+        return Job(ask(), started[0].table, started[0].passes)
+
+    eta = float(keywords.get("eta", 0.0))
+    device = pipe._execution_device
+    with placed(pipe, stand_in(pipe.scheduler, start, eta, on_pass)), _no_bar(pipe):
+        # the generator of the thrown-away latents, so that the global one is not drawn from
+        pipe(**keywords, generator=torch.Generator(device).manual_seed(0), output_type="latent", return_dict=False)
+    if not ended:
+        raise RuntimeError(
+            f"{type(pipe).__name__} ended its loop before the inversion did: a callback that interrupts it, or a "
+            "keyword in pipe_kwargs that cuts its timesteps; leave that out"
+        )
+    return ended[0]
+
+
+@contextmanager
+def placed(pipe: Any, scheduler: Any) -> Iterator[None]:
+    """Has `scheduler` on the pipeline inside, and the pipeline's own again afterwards."""
+    original = pipe.scheduler
+    pipe.scheduler = scheduler
+    try:
+        yield
+    finally:
+        pipe.scheduler = original
+
+
+class _StandIn:
+    """What a stand-in does differently from the scheduler whose class it shares; see `stand_in`."""
+
+    def __init__(
+        self,
+        scheduler: Any,
+        begin: Callable[[Measure], Job[Any]],
+        eta: float,
+        on_pass: Callable[[int], None] | None,
+    ) -> None:
+        self.__dict__.update(copy.deepcopy(scheduler.__dict__))
+        self._real = copy.deepcopy(scheduler)
+        self._begin, self._eta, self._on_pass = begin, eta, on_pass
+
+    def set_timesteps(self, *arguments: Any, **keywords: Any) -> None:
+        """Sets the real scheduler up as the pipeline wants it, measures it, and begins the job."""
+        self._real.set_timesteps(*arguments, **keywords)
+        self.__dict__.update(self._real.__dict__)
+        self._job = self._begin(lambda: StepTable.measure(self._real, eta=self._eta))
+        self._answers: list[Tensor] | None = None  # None until the thrown-away evaluation
+        self._last: Tensor | None = None
+        self._steps = 0
+        self._query: Query | None = next(self._job.queries)
+        given = self._real.timesteps
+        self._grid = self._job.table.timesteps.to(given.device, given.dtype)
+        # as long as the loop will be, for pipelines that prepare something for each of its rounds
+        rounds = self._grid[-1:].repeat(self._job.passes + 1)
+        rounds[: len(self._grid)] = self._grid[: len(rounds)]
+        self.timesteps = _Timesteps.over(rounds, self._rounds)
+
+    def _rounds(self) -> Iterator[Tensor]:
+        stepped = -1
+        while self._query is not None and self._steps != stepped:  # a round without a step: the loop was interrupted
+            stepped = self._steps
+            yield self._grid[self._query.step]
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Nothing: the queries say which step it is."""
+
+    def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
+        """The input scale of the queried step."""
+        step = 0 if self._query is None else self._query.step
+        return sample * float(self._job.table.input_scale[step])
+
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor, *_: Any, **options: Any) -> Any:
+        """Takes a prediction and returns the latents asked about next; at the end the result, if latents."""
+        query = self._query
+        if query is None:
+            raise RuntimeError("the pipeline went on after the inversion had ended")
+        self._steps += 1
+        if self._answers is None:
+            self._answers = []
+        else:
+            wide = torch.promote_types(model_output.dtype, torch.float32)
+            self._answers.append(model_output.detach().to(query.z.device, wide))
+            if self._on_pass:
+                self._on_pass(1)
+        if len(self._answers) == query.copies:
+            self._advance(torch.cat(self._answers))
+            self._answers = []
+        z = self._next()
+        if z.shape != sample.shape:
+            raise ValueError(
+                f"{list(z.shape)} latents of the picture do not fit the {list(sample.shape)} of the pipeline's loop: "
+                "pass one prompt per picture, and the size by size="
+            )
+        z = z.to(sample.device, sample.dtype)
+        if options.get("return_dict", True):
+            return SimpleNamespace(prev_sample=z, pred_original_sample=z, denoised=z)
+        return z, z  # latent consistency pipelines decode the second
+
+    def _advance(self, answer: Tensor) -> None:
+        assert self._query is not None
+        self._last = self._query.z.chunk(self._query.copies)[-1]
+        try:
+            self._query = self._job.queries.send(answer)
+        except StopIteration as stop:
+            self._query = None
+            if isinstance(stop.value, Tensor):
+                self._last = stop.value
+
+    def _next(self) -> Tensor:
+        if self._query is None:
+            assert self._last is not None
+            return self._last
+        assert self._answers is not None
+        return self._query.z.chunk(self._query.copies)[len(self._answers)]
+
+
+def stand_in(
+    scheduler: Any,
+    begin: Callable[[Measure], Job[Any]],
+    eta: float = 0.0,
+    on_pass: Callable[[int], None] | None = None,
+) -> Any:
+    """A stand-in of the scheduler's own class, since pipelines test for classes and read signatures."""
+    if isinstance(scheduler, _StandIn):
+        raise RuntimeError(
+            "this pipeline is in the middle of an inversion: wait for its end, or make a second pipeline with the same "
+            "networks, type(pipe)(**pipe.components)"
+        )
+    kind = type(scheduler)
+    methods = {
+        # pipelines look for sigmas, timesteps, eta and generator among the parameters
+        "set_timesteps": functools.wraps(kind.set_timesteps)(
+            lambda self, *a, **k: _StandIn.set_timesteps(self, *a, **k)
+        ),
+        "step": functools.wraps(kind.step)(lambda self, *a, **k: _StandIn.step(self, *a, **k)),
+        # the same name and module, so that the pipeline's configuration stays as it is
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+    }
+    return type(kind.__name__, (_StandIn, kind), methods)(scheduler, begin, eta, on_pass)
+
+
+class _Timesteps(torch.Tensor):
+    """Timesteps with real values whose iteration asks a function how to go on; all computed from it is plain."""
+
+    rounds: Callable[[], Iterator[Tensor]]
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @classmethod
+    def over(cls, values: Tensor, rounds: Callable[[], Iterator[Tensor]]) -> _Timesteps:
+        timesteps = values.as_subclass(cls)
+        timesteps.rounds = rounds
+        return timesteps
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self.rounds()
+
+
+@contextmanager
+def _no_bar(pipe: Any) -> Iterator[None]:
+    """Without the pipeline's own progress bar, which would count to the wrong end."""
+    before = getattr(pipe, "_progress_bar_config", None)
+    pipe._progress_bar_config = {**(before or {}), "disable": True}
+    try:
+        yield
+    finally:
+        if before is None:
+            del pipe._progress_bar_config
+        else:
+            pipe._progress_bar_config = before

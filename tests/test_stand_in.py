@@ -1,0 +1,307 @@
+"""The universal driver on tiny pipelines of the real classes: the truth is what the stock pipelines compute."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import tiny_flow
+import torch
+from PIL import Image
+from torch import Tensor
+
+import renoise
+from renoise.families import FAMILIES, call_keywords, family
+from renoise.inversion import replay
+from renoise.presets import PRESETS, Region, Settings
+from renoise.stand_in import Job, Measure, through
+
+# numpy 2 and torch, inside diffusers' ancestral Euler
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+FLOW: dict[str, Callable[..., Any]] = {
+    name: getattr(tiny_flow, name) for name in ("sd3", "flux", "flux2", "z_image", "qwen", "sana")
+}
+UNETS: dict[str, Callable[..., Any]] = {"sd": tiny.sd, "sdxl": tiny.sdxl, "lcm": tiny.lcm}
+
+
+def settings(steps: int = 4, iterations: int = 2, guidance: float = 1.0) -> Settings:
+    return Settings(
+        (Region(iterations=iterations),),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        inversion_guidance_scale=guidance,
+    )
+
+
+def embeddings(pipe: Any, guidance: float = 1.0) -> dict[str, Any]:
+    """Of two prompts, with negative ones under guidance."""
+    keywords = tiny_flow.embeds(pipe, 2, negative=guidance > 1)
+    return {key: value for key, value in keywords.items() if value is not None}
+
+
+def scene(pipe: Any, guidance: float) -> dict[str, Any]:
+    """Two prompts: as texts, or where the tiny pipeline has no text encoder as embeddings."""
+    if family(pipe) in ("sd", "sdxl", "lcm"):
+        return {"prompt": ["a cat", "dogs in the rain"]}
+    return {"prompt": None, "pipe_kwargs": embeddings(pipe, guidance)}
+
+
+def size_of(pipe: Any) -> tuple[int, int]:
+    """Not square, and the smallest that every network takes."""
+    patch = pipe.vae_scale_factor * max(2, FAMILIES[family(pipe)].patch)
+    return 4 * patch, 6 * patch
+
+
+def pictures(size: tuple[int, int]) -> list[Image.Image]:
+    """Two smooth ones."""
+    height, width = size
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    waves = [np.stack([np.sin(3 * x + k), np.cos(4 * y - k), x * y], -1) for k in (0, 2)]
+    return [Image.fromarray((127 * np.clip(wave, -1, 1) + 128).astype(np.uint8)) for wave in waves]
+
+
+def inverted(pipe: Any, wanted: Settings, **arguments: Any) -> renoise.Inversion:
+    given = {**scene(pipe, wanted.guidance_scale), **arguments}
+    return renoise.invert(pipe, pictures(size_of(pipe)), preset=wanted, size=size_of(pipe), **given)
+
+
+class Spy:
+    """Records what a pipeline's own scheduler is handed while it is open."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe, self.latents, self.results = pipe, list[Tensor](), list[Tensor]()
+
+    def __enter__(self) -> Spy:
+        self.kept, spying = self.pipe.scheduler, copy.deepcopy(self.pipe.scheduler)
+        kind, spy = type(spying), self
+
+        class Spying(kind):  # type: ignore[misc, valid-type]
+            def step(self, model_output: Tensor, timestep: Any, sample: Tensor, *rest: Any, **options: Any) -> Any:
+                answer = super().step(model_output, timestep, sample, *rest, **options)
+                spy.latents.append(sample.clone())
+                spy.results.append(answer[0].clone())
+                return answer
+
+        spying.__class__ = Spying
+        self.pipe.scheduler = spying
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.pipe.scheduler = self.kept
+
+
+# ---------------------------------------------------------------- against the stock pipeline
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+@pytest.mark.parametrize("name", FLOW)
+def test_replay_is_the_stock_pipelines_generation(name: str, guidance: float) -> None:
+    pipe = FLOW[name]()
+    keywords = call_keywords(pipe, None, None, guidance, embeddings(pipe, guidance))
+    height, width = size_of(pipe)
+    keywords |= {"height": height, "width": width, "num_inference_steps": 3}
+    with Spy(pipe) as stock:
+        pipe(**keywords, generator=torch.Generator().manual_seed(3), output_type="latent")
+
+    def begin(measure: Measure) -> Job[Tensor]:
+        table = measure()
+        return Job(replay(table, stock.latents[0].float()), table, len(table))
+
+    ours = through(pipe, begin, keywords)
+    scale = stock.results[-1].std().item()
+    assert (ours - stock.results[-1]).abs().max() < 1e-5 * scale
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+@pytest.mark.parametrize("name", UNETS)
+def test_both_drivers_give_the_same_bits(name: str, steps: int, guidance: float) -> None:
+    pipe = UNETS[name]()
+    direct = inverted(pipe, settings(steps, 2, guidance), driver="direct")
+    through_pipe = inverted(pipe, settings(steps, 2, guidance), driver="pipeline")
+    assert (direct.driver, through_pipe.driver) == ("direct", "pipeline")
+    assert direct.passes == through_pipe.passes == 3 * steps
+    assert torch.equal(direct.latents, through_pipe.latents)
+    other = replace(direct.scene, prompts=("a dog", "a cat"))
+    assert torch.equal(direct.regenerate(other), through_pipe.regenerate(other))
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_both_drivers_agree_with_losses_and_correction(name: str) -> None:
+    """The edit losses' target is asked for beside an estimate: in one batch directly, one after the other in a loop."""
+    once = (Region(iterations=1, weights=(0, 1)),)
+    wanted = replace(PRESETS["paper-sdxl-turbo"], num_inference_steps=1, regions=once)
+    results = [inverted(UNETS[name](), wanted, driver=driver) for driver in ("direct", "pipeline")]
+    assert results[0].passes == results[1].passes
+    torch.testing.assert_close(results[0].latents, results[1].latents, rtol=1e-3, atol=1e-3)
+
+
+# ---------------------------------------------------------------- the job itself
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+@pytest.mark.parametrize("name", FLOW)
+def test_renoising_reconstructs_through_every_family(name: str, guidance: float) -> None:
+    """On short steps, which contract even for random networks."""
+    errors = []
+    for iterations in (0, 8):
+        inversion = inverted(FLOW[name](), settings(20, iterations, guidance), strength=0.2)
+        found = inversion.regenerate(inversion.scene)
+        assert inversion.passes == 4 * (iterations + 1)
+        assert inversion.driver == "pipeline"
+        errors.append((found - inversion.round_trip()).abs().max().item())
+    assert errors[1] < 0.1 * errors[0]
+
+
+@pytest.mark.parametrize("name", FLOW)
+def test_a_batch_is_its_pictures_one_by_one(name: str) -> None:
+    pipe = FLOW[name]()
+    both = inverted(pipe, settings(3, 1))
+    rows = embeddings(pipe)
+    for row, picture in enumerate(pictures(size_of(pipe))):
+        own = {key: value[row : row + 1] if isinstance(value, (Tensor, list)) else value for key, value in rows.items()}
+        alone = renoise.invert(pipe, picture, preset=settings(3, 1), size=size_of(pipe), pipe_kwargs=own)
+        torch.testing.assert_close(alone.latents[0], both.latents[row], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["flux", "z_image"])
+def test_decoding_is_the_stock_pipelines(name: str) -> None:
+    """What our reconstruction shows is what the pipeline shows that replays it itself, decoding included."""
+    pipe = FLOW[name]()
+    inversion = inverted(pipe, settings(3, 2))
+    with inversion.replaying() as keywords:
+        call = {**keywords, **inversion.scene.pipe_kwargs, "guidance_scale": 0.0 if name == "z_image" else 1.0}
+        stock = pipe(**call, output_type="pt").images
+    torch.testing.assert_close(stock, inversion.regenerate(inversion.scene), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_the_users_own_call_replays_an_inversion_with_its_noise(name: str) -> None:
+    pipe = UNETS[name]()
+    inversion = inverted(pipe, settings(3, 2), strength=0.7)
+    seen = []
+
+    def look(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        seen.append(float(timestep))
+        return {}
+
+    for _ in range(2):  # as often as wanted
+        with inversion.replaying() as keywords:
+            stock = pipe(
+                ["a dog", "a cat"], **keywords, guidance_scale=1.0, output_type="pt", callback_on_step_end=look
+            ).images
+        ours = inversion.regenerate(replace(inversion.scene, prompts=("a dog", "a cat")))
+        torch.testing.assert_close(stock, ours, rtol=0, atol=1e-5)
+    first, *rest = seen[: len(seen) // 2]
+    assert rest == inversion.table.timesteps.tolist()
+    assert first == rest[0]  # the evaluation that is thrown away
+
+
+# ---------------------------------------------------------------- guests: ControlNet, LoRA
+
+
+def test_a_controlnets_image_goes_through() -> None:
+    pipe = tiny_flow.controlnet()
+    control = torch.rand(2, 3, *size_of(pipe), generator=torch.Generator().manual_seed(0))
+    given = {"prompt": ["a cat", "a dog"], "pipe_kwargs": {"image": control, "controlnet_conditioning_scale": 0.7}}
+    with_it = inverted(pipe, settings(20, 6), strength=0.2, **given)
+    assert (with_it.regenerate(with_it.scene) - with_it.round_trip()).abs().max() < 0.02
+    other = inverted(pipe, settings(20, 6), strength=0.2, **{**given, "pipe_kwargs": {"image": 1 - control}})
+    assert not torch.allclose(other.latents, with_it.latents)
+
+
+# ---------------------------------------------------------------- everything is put back
+
+
+def state_of(pipe: Any) -> tuple[Any, ...]:
+    return (
+        id(pipe.scheduler),
+        {key: repr(value) for key, value in vars(pipe.scheduler).items()},
+        dict(pipe.config),
+        dict(getattr(pipe, "_progress_bar_config", {})),
+    )
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux"])
+def test_pipeline_and_global_random_state_stay_as_they_were(name: str) -> None:
+    pipe = {**UNETS, **FLOW}[name]()
+    before, random_state = state_of(pipe), torch.get_rng_state()
+    inversion = inverted(pipe, settings(2, 1), driver="pipeline")
+    inversion.reconstruct()
+    assert state_of(pipe) == before
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_everything_is_put_back_after_a_failure(error: type[BaseException]) -> None:
+    pipe = tiny.sd()
+    before = state_of(pipe)
+
+    def fail(*_: Any) -> None:
+        raise error("stop")
+
+    hook = pipe.unet.register_forward_pre_hook(fail)
+    with pytest.raises(error):
+        inverted(pipe, settings(2, 1), driver="pipeline")
+    hook.remove()
+    assert state_of(pipe) == before
+    assert inverted(pipe, settings(2, 1), driver="pipeline").passes == 4
+
+
+def test_a_second_use_at_the_same_time_is_refused() -> None:
+    pipe = tiny.sd()
+
+    def again(*_: Any) -> Iterator[None]:
+        inverted(pipe, settings(1, 0), driver="pipeline")
+        raise AssertionError("not refused")
+
+    hook = pipe.unet.register_forward_pre_hook(again)
+    with pytest.raises(RuntimeError, match="in the middle of an inversion"):
+        inverted(pipe, settings(2, 1), driver="pipeline")
+    hook.remove()
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+def test_mistakes_in_pipe_kwargs_are_named() -> None:
+    pipe = tiny.sd()
+    for keywords, kind, message in (
+        ({"height": 32}, ValueError, r"height in pipe_kwargs: pass size="),
+        ({"latents": None}, ValueError, "latents in pipe_kwargs: the inversion makes them"),
+        ({"controlnet": 1}, TypeError, "StableDiffusionPipeline takes no 'controlnet'"),
+    ):
+        with pytest.raises(kind, match=message):
+            inverted(pipe, settings(), pipe_kwargs=keywords)
+    with pytest.raises(ValueError, match="reads no pipe_kwargs"):
+        inverted(pipe, settings(), driver="direct", pipe_kwargs={"clip_skip": 1})
+    with pytest.raises(ValueError, match="driver='direct' does not know FluxPipeline"):
+        inverted(tiny_flow.flux(), settings(), driver="direct")
+    with pytest.raises(ValueError, match="driver='both' is neither"):
+        inverted(pipe, settings(), driver="both")
+    with pytest.raises(ValueError, match="takes no negative prompt: leave out 'ugly'"):
+        inverted(tiny_flow.flux2(), settings(guidance=2.0), negative_prompt="ugly")
+
+
+def test_a_wrong_number_of_prompts_is_named() -> None:
+    pipe = tiny_flow.flux()
+    with pytest.raises(ValueError, match="pass one prompt per picture"):
+        inverted(pipe, settings(2, 0), pipe_kwargs=tiny_flow.embeds(pipe, 1))
+
+
+def test_a_loop_that_is_interrupted_is_named() -> None:
+    pipe = tiny.sd()
+
+    def interrupt(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        raise_at = step == 1
+        pipe._interrupt = raise_at
+        return {}
+
+    with pytest.raises(RuntimeError, match="ended its loop before the inversion did"):
+        inverted(pipe, settings(), pipe_kwargs={"callback_on_step_end": interrupt, "clip_skip": None})
