@@ -273,8 +273,8 @@ def invert(
     generators = _generators(generator, seed, len(sources))
     target = target_size(pipe, size)
     _kept_steps(settings.num_inference_steps, strength)
-    if chosen == "direct":
-        measured_table(pipe, settings.num_inference_steps, strength)  # refuses a scheduler before any heavy work
+    # measured before any heavy work where that is possible: the scheduler may be refused
+    whole = measured_table(pipe, settings.num_inference_steps) if chosen == "direct" else None
     fitted = [images.fit(images.open_image(source), target) for source in sources]
 
     started = time.perf_counter()
@@ -294,12 +294,12 @@ def invert(
         assert losses is not None
         return draw_rolls(shape, steps=losses.steps, rolls=losses.rolls, generators=generators).to(device)
 
-    tables: list[StepTable] = []
+    table: StepTable | None = None
 
     def begin(measure: Measure) -> Job[Trajectory]:
-        whole = measure()
-        table = whole.tail(_kept_steps(len(whole), strength))
-        tables.append(table)
+        nonlocal table
+        measured = measure() if whole is None else whole
+        table = measured.tail(_kept_steps(len(measured), strength))
         queries = invert_latents(
             table,
             z_0,
@@ -311,12 +311,13 @@ def invert(
         return Job(queries, table, count_passes(table, settings))
 
     found = _run(pipe, begin, scene, settings.num_inference_steps, target, chosen, "invert")
+    assert table is not None
     # one memory layout, as in a saved file: networks round differently in another
     noises = None if found.noises is None else found.noises.contiguous()
     return Inversion(
         pipe=pipe,
         scheduler=type(pipe.scheduler).__name__,
-        table=tables[0],
+        table=table,
         settings=settings,
         scene=scene,
         driver=chosen,

@@ -67,6 +67,8 @@ class DirectDenoiser:
                 f"{next(filter(None, negative_prompts or ()))!r}"
             )
         self._pipe = pipe
+        # both are looked up in all modules of the pipeline, which takes longer than some small network
+        self._device, self._dtype = pipe._execution_device, pipe.unet.dtype
         self._table = table
         self._batch = len(prompts)
         self._guidance = max(1.0, float(guidance_scale))
@@ -76,7 +78,7 @@ class DirectDenoiser:
         with torch.no_grad():
             encoded = pipe.encode_prompt(
                 prompt=prompts,
-                device=pipe._execution_device,
+                device=self._device,
                 num_images_per_prompt=1,
                 do_classifier_free_guidance=self._doubled,
                 negative_prompt=negative_prompts if self._doubled else None,
@@ -96,17 +98,17 @@ class DirectDenoiser:
         Raises:
             ValueError: the batch has not as many latents as there are prompts.
         """
-        z, unet, device = query.z, self._pipe.unet, self._pipe._execution_device
+        z, device = query.z, self._device
         if len(z) != query.copies * self._batch:
             raise ValueError(
                 f"{len(z)} rows of latents are not {query.copies} x {self._batch} prompts: pass one prompt for each "
                 "latent of the batch"
             )
-        scaled = (z * float(self._table.input_scale[query.step])).to(device, unet.dtype)
-        m: Tensor = unet(
+        scaled = (z * float(self._table.input_scale[query.step])).to(device, self._dtype)
+        m: Tensor = self._pipe.unet(
             torch.cat([scaled] * len(self._text)),
             torch.tensor(float(self._table.timesteps[query.step]), device=device).to(self._time_dtype),
-            encoder_hidden_states=_rows(self._text, query.copies).to(device, unet.dtype),
+            encoder_hidden_states=_rows(self._text, query.copies).to(device, self._dtype),
             timestep_cond=self._guidance_embedding(len(z)),
             added_cond_kwargs=self._size_and_pooled(query) if self._xl else None,
             return_dict=False,
@@ -122,18 +124,18 @@ class DirectDenoiser:
             return None
         above = torch.tensor(self._guidance - 1).repeat(rows)
         embedding: Tensor = self._pipe.get_guidance_scale_embedding(above, embedding_dim=self._embedded)
-        return embedding.to(self._pipe._execution_device, self._pipe.unet.dtype)
+        return embedding.to(self._device, self._dtype)
 
     def _size_and_pooled(self, query: Query) -> dict[str, Tensor]:
         """What SDXL knows beside the text: pooled embeddings, and the picture's size (full, uncropped)."""
-        pipe, device = self._pipe, self._pipe._execution_device
+        pipe = self._pipe
         size = tuple(side * pipe.vae_scale_factor for side in query.z.shape[-2:])
         encoder = pipe.text_encoder_2
         width = self._pooled.shape[-1] if encoder is None else encoder.config.projection_dim
         # the pipeline's dtype for these numbers is that of its embeddings, before any cast to the network's
         ids = pipe._get_add_time_ids(size, (0, 0), size, dtype=self._text.dtype, text_encoder_projection_dim=width)
-        pooled = _rows(self._pooled, query.copies).to(device, pipe.unet.dtype)
-        return {"text_embeds": pooled, "time_ids": ids.to(device).repeat(len(pooled), 1)}
+        pooled = _rows(self._pooled, query.copies).to(self._device, self._dtype)
+        return {"text_embeds": pooled, "time_ids": ids.to(self._device).repeat(len(pooled), 1)}
 
 
 def _rows(groups: Tensor, copies: int) -> Tensor:
