@@ -23,8 +23,6 @@ from renoise.api import chosen_settings, measured_table
 from renoise.families import target_size
 from renoise.presets import PRESETS, EditLosses, Region, Settings, plain, window
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 FULL = Settings(
     regions=(Region(0.4, 1, window(1, 2, 1)), Region(iterations=2, weights=window(2, 3, 2))),
     edit_losses=EditLosses(lambda_pair=1, lambda_kl=0.05, steps=1, rolls=1),

@@ -22,8 +22,6 @@ from renoise import archive, models
 from renoise.archive import ArchiveError
 from renoise.presets import EditLosses, Region, Settings, window
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 SETTINGS = Settings(
     regions=(Region(0.4, 1, window(1, 2, 1)), Region()),
     edit_losses=EditLosses(lambda_pair=1, lambda_kl=0.05, steps=1, rolls=1),

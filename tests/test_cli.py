@@ -17,8 +17,6 @@ from typer.testing import CliRunner, Result
 import renoise
 from renoise import cli, demo, models
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 WORDS = ("--prompt", "red apple, blob style")
 QUICK = ("--steps", "1", "--preset", "paper-sd")  # three passes
 

@@ -14,9 +14,6 @@ from renoise import codecs
 from renoise.codecs import decode, encode
 from renoise.families import family
 
-# numpy 2 and torch, inside diffusers' ancestral Euler
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 STATISTICS: dict[str, Any] = {"latents_mean": [0.5, -1.0, 2.0, 0.1], "latents_std": [0.5, 2.0, 1.5, 0.7]}
 
 PIPELINES: dict[str, Callable[[], Any]] = {

@@ -11,8 +11,6 @@ import torch
 
 from renoise import demo, images, models
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 
 def scores(line: str) -> tuple[float, int]:
     """dB and passes of a line."""

@@ -19,9 +19,6 @@ from renoise.drivers import DirectDenoiser
 from renoise.inversion import Query, drive, replay
 from renoise.schedule import StepTable
 
-# numpy 2 and torch, inside diffusers' ancestral Euler
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 PROMPTS = ["a cat", "dogs in the rain"]
 NEGATIVES = ["blurry", "ugly cat"]
 STEPS = 3

@@ -35,9 +35,6 @@ from renoise.inversion import Query, Trajectory, drive, invert
 from renoise.presets import PRESETS, EditLosses, Region, Settings, window
 from renoise.schedule import StepTable
 
-# diffusers' Euler samplers hand torch tensors to numpy in a way that numpy 2 means to drop
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-6  # coefficients were float32 in the recorded run
 CORRECTION = 18 / 32  # ten steps of 1.8 in L2; the recorded latents have 1024 = 32^2 numbers

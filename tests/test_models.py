@@ -12,8 +12,6 @@ from diffusers import LCMScheduler, StableDiffusionPipeline
 
 from renoise import models
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 
 @pytest.mark.parametrize("name", models.NAMES)
 def test_embedded_models_are_stock_pipelines_and_need_no_network(name: str, offline: None) -> None:

@@ -13,11 +13,7 @@ from renoise import metrics
 from renoise.images import to_pil
 from renoise.presets import PRESETS, Region, plain
 
-pytestmark = [
-    pytest.mark.slow,
-    # diffusers' Euler samplers hand torch tensors to numpy in a way that numpy 2 means to drop
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-]
+pytestmark = pytest.mark.slow
 
 
 def test_each_further_renoising_reconstructs_better_and_plain_reversal_is_far_behind() -> None:

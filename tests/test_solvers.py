@@ -1,9 +1,12 @@
-"""Renoising on denoisers whose step can be solved by hand."""
+"""Renoising and Anderson acceleration on denoisers whose step can be solved by hand, and on some that resist."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from torch import Tensor
 
 from renoise.inversion import Query
 from renoise.schedule import StepTable
-from renoise.solvers import Solution, renoise
+from renoise.solvers import Solution, anderson, renoise, solve
 from renoise.toy import Toy
 
 STEP = 1
@@ -30,7 +33,27 @@ def made_table() -> StepTable:
     return StepTable.measure(scheduler, eta=0.5)
 
 
-def solve(
+def run(
+    solver: Callable[..., Any],
+    reverse: Callable[[Tensor], Tensor],
+    start: Tensor,
+    network: Callable[[Tensor], Tensor],
+    passes: int,
+    tol: float = 0.0,
+) -> tuple[Solution, list[Tensor], list[Tensor]]:
+    """The solution, the latents asked about and the predictions given."""
+    points = solve(solver(reverse, start), reverse, passes=passes, tol=tol)
+    asked, told = [next(points)], []
+    while True:
+        told.append(network(asked[-1]))
+        try:
+            asked.append(points.send(told[-1]))
+        except StopIteration as stop:
+            solution: Solution = stop.value
+            return solution, asked, told
+
+
+def renoised(
     table: StepTable,
     z_s: Tensor,
     noise: Tensor,
@@ -39,16 +62,9 @@ def solve(
     weights: tuple[float, ...] | None = None,
     nudge: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Solution, list[Tensor], list[Tensor]]:
-    """The solution, the latents asked about and the predictions given."""
-    solver = renoise(table, STEP, z_s, noise, iterations=iterations, weights=weights, nudge=nudge)
-    asked, told = [next(solver)], []
-    while True:
-        told.append(network(asked[-1]))
-        try:
-            asked.append(solver.send(told[-1]))
-        except StopIteration as stop:
-            solution: Solution = stop.value
-            return solution, asked, told
+    """`run` for the published method."""
+    reverse = partial(table.backward, STEP, z_s, noise=noise)
+    return run(partial(renoise, weights=weights, nudge=nudge), reverse, z_s, network, iterations + 1)
 
 
 def gaussian(table: StepTable, mean: Tensor, spread: float) -> Callable[[Tensor], Tensor]:
@@ -70,10 +86,10 @@ def test_it_finds_the_solution_at_the_rate_of_the_contraction(table: StepTable, 
     a, b, n = (float(column[STEP]) for column in (table.a, table.b, table.n))
     # z_s = a z + b slope (z - alpha mean) + n eps, solved for z
     exact = (z_s + b * slope * table.alpha[STEP] * mean - n * noise) / (a + b * slope)
-    solution, _, _ = solve(table, z_s, noise, gaussian(table, mean, spread), iterations=30)
+    solution, _, _ = renoised(table, z_s, noise, gaussian(table, mean, spread), iterations=30)
     errors = []
     for iterations in range(4):
-        shorter, _, _ = solve(table, z_s, noise, gaussian(table, mean, spread), iterations)
+        shorter, _, _ = renoised(table, z_s, noise, gaussian(table, mean, spread), iterations)
         errors.append(float((shorter.estimate - exact).norm()))
         torch.testing.assert_close(shorter.residuals, solution.residuals[: iterations + 1])
         assert shorter.passes == iterations + 1
@@ -90,7 +106,7 @@ def test_it_finds_the_solution_at_the_rate_of_the_contraction(table: StepTable, 
 
 def test_no_iterations_are_plain_reversing(table: StepTable) -> None:
     z_s, noise = white(0, 2, 3, 4, 6), white(1, 2, 3, 4, 6)
-    solution, asked, told = solve(table, z_s, noise, torch.tanh, iterations=0)
+    solution, asked, told = renoised(table, z_s, noise, torch.tanh, iterations=0)
     assert len(asked) == 1
     assert asked[0].equal(z_s)
     assert solution.estimate.equal(table.backward(STEP, z_s, told[0], noise))
@@ -98,7 +114,7 @@ def test_no_iterations_are_plain_reversing(table: StepTable) -> None:
 
 def test_each_pass_asks_at_the_estimate_of_the_last(table: StepTable) -> None:
     z_s, noise = white(0, 2, 3, 4, 6), white(1, 2, 3, 4, 6)
-    solution, asked, told = solve(table, z_s, noise, torch.tanh, iterations=3)
+    solution, asked, told = renoised(table, z_s, noise, torch.tanh, iterations=3)
     for k in range(3):
         assert asked[k + 1].equal(table.backward(STEP, z_s, told[k], noise))
     assert solution.estimate.equal(table.backward(STEP, z_s, told[3], noise))
@@ -107,21 +123,32 @@ def test_each_pass_asks_at_the_estimate_of_the_last(table: StepTable) -> None:
         torch.testing.assert_close(solution.residuals[k], rms)
 
 
+def test_the_nearest_point_is_the_one_of_the_smallest_residual_of_each_image(table: StepTable) -> None:
+    z_s, noise = white(0, 2, 3, 4, 6), white(1, 2, 3, 4, 6)
+    harsh = torch.tensor([0.5, 8.0], dtype=torch.float64).view(2, 1, 1, 1)  # contracts, and does not
+    solution, asked, told = renoised(table, z_s, noise, lambda z: harsh * z, iterations=3)
+    best = solution.residuals.argmin(0)
+    assert best.tolist() == [3, 0]
+    for image, k in enumerate(best.tolist()):
+        assert solution.nearest[image].equal(asked[k][image])
+        assert solution.prediction[image].equal(told[k][image])
+
+
 def test_weights_average_the_predictions_and_are_normalised(table: StepTable) -> None:
     z_s, noise = white(0, 2, 3, 4, 6), white(1, 2, 3, 4, 6)
-    solution, asked, told = solve(table, z_s, noise, torch.tanh, iterations=3, weights=(0.0, 1.0, 3.0, 4.0))
+    solution, asked, told = renoised(table, z_s, noise, torch.tanh, iterations=3, weights=(0.0, 1.0, 3.0, 4.0))
     mean = (told[1] + 3 * told[2] + 4 * told[3]) / 8
     torch.testing.assert_close(solution.estimate, table.backward(STEP, z_s, mean, noise))
-    _, plainly, _ = solve(table, z_s, noise, torch.tanh, iterations=3)
+    _, plainly, _ = renoised(table, z_s, noise, torch.tanh, iterations=3)
     assert all(one.equal(other) for one, other in zip(asked, plainly, strict=True))
-    move = (solution.estimate - asked[3]).square().mean((1, 2, 3)).sqrt()
-    torch.testing.assert_close(solution.residuals[3], move)
+    off = (table.backward(STEP, z_s, told[3], noise) - asked[3]).square().mean((1, 2, 3)).sqrt()
+    torch.testing.assert_close(solution.residuals[3], off)
 
 
 def test_the_only_weight_on_the_last_pass_is_no_averaging(table: StepTable) -> None:
     z_s, noise = white(0, 2, 3, 4, 6), white(1, 2, 3, 4, 6)
-    weighted, _, _ = solve(table, z_s, noise, torch.tanh, iterations=2, weights=(0.0, 0.0, 5.0))
-    plainly, _, _ = solve(table, z_s, noise, torch.tanh, iterations=2)
+    weighted, _, _ = renoised(table, z_s, noise, torch.tanh, iterations=2, weights=(0.0, 0.0, 5.0))
+    plainly, _, _ = renoised(table, z_s, noise, torch.tanh, iterations=2)
     assert weighted.estimate.equal(plainly.estimate)
 
 
@@ -134,7 +161,7 @@ def test_which_predictions_are_nudged(table: StepTable) -> None:
         seen.append(prediction)
         return prediction / 2
 
-    solution, asked, told = solve(table, z_s, noise, torch.tanh, 3, (0.0, 1.0, 1.0, 0.0), nudge)
+    solution, asked, told = renoised(table, z_s, noise, torch.tanh, 3, (0.0, 1.0, 1.0, 0.0), nudge)
     assert asked[1].equal(table.backward(STEP, z_s, told[0], noise)), "pass 1 does not enter the mean"
     assert asked[2].equal(table.backward(STEP, z_s, told[1] / 2, noise))
     assert asked[3].equal(table.backward(STEP, z_s, told[2] / 2, noise))
@@ -148,6 +175,128 @@ def test_which_predictions_are_nudged(table: StepTable) -> None:
 
 def test_nothing_is_nudged_without_weights(table: StepTable) -> None:
     z_s, noise = white(0, 2, 3, 4, 6), white(1, 2, 3, 4, 6)
-    nudged, _, _ = solve(table, z_s, noise, torch.tanh, 2, None, torch.zeros_like)
-    plainly, _, _ = solve(table, z_s, noise, torch.tanh, 2)
+    nudged, _, _ = renoised(table, z_s, noise, torch.tanh, 2, None, torch.zeros_like)
+    plainly, _, _ = renoised(table, z_s, noise, torch.tanh, 2)
     assert nudged.estimate.equal(plainly.estimate)
+
+
+# --- Anderson acceleration, on maps z -> g(z) played by a "network" that answers with g ---
+
+
+def mapped(
+    solver: Callable[..., Any], g: Callable[[Tensor], Tensor], start: Tensor, passes: int, tol: float = 0.0
+) -> tuple[Solution, list[Tensor]]:
+    """The solution and the points asked about, where reversing by a prediction is that prediction."""
+    solution, asked, _ = run(solver, lambda m: m, start, g, passes, tol)
+    return solution, asked
+
+
+def affine(seed: int, eigenvalues: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """z -> M z + c for each image, M symmetric with these eigenvalues [batch, number], and its fixed point."""
+    batch, numbers = eigenvalues.shape
+    basis, _ = torch.linalg.qr(white(seed, batch, numbers, numbers))
+    matrix = basis @ torch.diag_embed(eigenvalues) @ basis.mT
+    offset = white(seed + 1, batch, numbers)
+    fixed = torch.linalg.solve(torch.eye(numbers, dtype=torch.float64) - matrix, offset)
+    return lambda z: (matrix @ z[..., None])[..., 0] + offset, fixed
+
+
+def distance(z: Tensor, other: Tensor) -> Tensor:
+    return (z - other).flatten(1).norm(dim=1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("passes", [1, 2, 3, 5, 8])
+def test_anderson_is_no_worse_than_renoising_where_that_contracts(seed: int, passes: int) -> None:
+    eigenvalues = 0.95 * torch.rand(3, 30, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    g, fixed = affine(10 * seed, eigenvalues)
+    plain, _ = mapped(renoise, g, torch.zeros(3, 30, dtype=torch.float64), passes)
+    fast, _ = mapped(anderson, g, torch.zeros(3, 30, dtype=torch.float64), passes)
+    assert fast.passes == plain.passes == passes
+    assert (distance(fast.estimate, fixed) <= distance(plain.estimate, fixed) * (1 + 1e-9)).all()
+    if passes >= 5:
+        assert (distance(fast.estimate, fixed) < 0.5 * distance(plain.estimate, fixed)).all()
+
+
+def test_anderson_solves_few_directions_in_few_passes_even_where_renoising_flies_apart() -> None:
+    """Three eigenvalues, one of them beyond 1: done when the combination has three differences to work with."""
+    g, fixed = affine(0, torch.tensor([0.9, 1.8, -0.7], dtype=torch.float64).repeat_interleave(8).expand(2, 24))
+    start = torch.zeros(2, 24, dtype=torch.float64)
+    plain, _ = mapped(renoise, g, start, 5)
+    fast, _ = mapped(anderson, g, start, 5)
+    assert (distance(plain.estimate, fixed) > distance(start, fixed)).all()
+    assert (distance(fast.estimate, fixed) < 1e-3 * distance(start, fixed)).all()
+
+
+def test_anderson_steps_back_to_the_best_point_when_led_astray() -> None:
+    """On a map that is all folds: half a residual from the best point, half as far each time in a row."""
+    start = white(0, 3, 20)
+    solution, asked = mapped(anderson, lambda z: 3 * torch.sin(5 * z), start, 12)
+    sizes = solution.residuals
+    steps_back = 0
+    for image in range(3):
+        in_a_row = 0
+        for k in range(1, 12):
+            best = int(sizes[:k, image].argmin())
+            if sizes[k, image] <= sizes[best, image]:
+                in_a_row = 0
+                continue
+            in_a_row += 1
+            steps_back += 1
+            z = asked[best][image]
+            following = (asked[k + 1] if k < 11 else solution.estimate)[image]
+            torch.testing.assert_close(following, z + (3 * torch.sin(5 * z) - z) / 2**in_a_row)
+    assert steps_back > 10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_anderson_stays_put_at_a_solution(dtype: torch.dtype) -> None:
+    """Residuals of 0, and parallel ones, have no unique combination."""
+    fixed = white(0, 2, 10).to(dtype)
+    solution, asked = mapped(anderson, lambda z: 0.5 * (z + fixed), fixed, 7)
+    assert all(z.equal(fixed) for z in asked)
+    assert solution.estimate.equal(fixed)
+    away, _ = mapped(anderson, lambda z: 0.5 * (z + fixed), fixed + 1, 9)
+    assert (distance(away.estimate, fixed) < 1e-5).all()
+
+
+def test_a_batch_is_its_images_one_by_one() -> None:
+    start = white(0, 3, 20)
+    together, _ = mapped(anderson, lambda z: 2 * torch.tanh(z), start, 8, tol=0.05)
+    for image in range(3):
+        alone, _ = mapped(anderson, lambda z: 2 * torch.tanh(z), start[image : image + 1], 8, tol=0.05)
+        torch.testing.assert_close(together.estimate[image], alone.estimate[0])
+        torch.testing.assert_close(together.residuals[: alone.passes, image], alone.residuals[:, 0])
+
+
+# --- when to stop ---
+
+
+@pytest.mark.parametrize("solver", [renoise, anderson])
+def test_images_within_the_tolerance_no_longer_change(solver: Callable[..., Any]) -> None:
+    rates = torch.tensor([[0.1], [0.5], [0.99]], dtype=torch.float64)
+    start = 1 + white(0, 3, 20).abs()
+
+    def g(z: Tensor) -> Tensor:
+        return rates * z + 1 + 0.1 * torch.sin(3 * z)
+
+    tol = 3e-3
+    solution, asked = mapped(solver, g, start, 6, tol)
+    assert solution.passes == 6, "the last image is never done"
+    shares = torch.stack([distance(g(z), z) / z.norm(dim=1) for z in asked])
+    counted = [int((shares[:, image] > tol).sum()) + 1 for image in range(3)]
+    assert counted[0] < 6
+    for image, passes in enumerate(counted):
+        alone, _ = mapped(solver, lambda z: g(z.expand(3, -1))[image : image + 1], start[image : image + 1], 6, tol)  # noqa: B023
+        assert alone.passes == min(passes, 6)
+        torch.testing.assert_close(solution.estimate[image], alone.estimate[0])
+        torch.testing.assert_close(solution.nearest[image], alone.nearest[0])
+        torch.testing.assert_close(
+            solution.residuals[alone.passes - 1 :, image], alone.residuals[-1].expand(7 - alone.passes)
+        )
+
+
+def test_a_batch_that_is_done_asks_no_more() -> None:
+    solution, _ = mapped(renoise, lambda z: 0.01 * z + 1, torch.ones(2, 5, dtype=torch.float64), 50, tol=1e-3)
+    assert solution.passes == 3
+    assert math.isclose(float(solution.residuals[2, 0]), 1e-6, rel_tol=0.1)

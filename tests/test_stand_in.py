@@ -21,9 +21,6 @@ from renoise.inversion import replay
 from renoise.presets import PRESETS, Region, Settings
 from renoise.stand_in import Job, Measure, through
 
-# numpy 2 and torch, inside diffusers' ancestral Euler
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 FLOW: dict[str, Callable[..., Any]] = {
     name: getattr(tiny_flow, name) for name in ("sd3", "flux", "flux2", "z_image", "qwen", "sana")
 }
