@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -72,16 +73,19 @@ class Spy:
     """Records what a pipeline's own scheduler is handed while it is open."""
 
     def __init__(self, pipe: Any) -> None:
-        self.pipe, self.latents, self.results = pipe, list[Tensor](), list[Tensor]()
+        self.pipe = pipe
+        self.latents, self.predictions, self.results = list[Tensor](), list[Tensor](), list[Tensor]()
 
     def __enter__(self) -> Spy:
         self.kept, spying = self.pipe.scheduler, copy.deepcopy(self.pipe.scheduler)
         kind, spy = type(spying), self
 
         class Spying(kind):  # type: ignore[misc, valid-type]
+            @functools.wraps(kind.step)  # pipelines read the signature
             def step(self, model_output: Tensor, timestep: Any, sample: Tensor, *rest: Any, **options: Any) -> Any:
                 answer = super().step(model_output, timestep, sample, *rest, **options)
                 spy.latents.append(sample.clone())
+                spy.predictions.append(model_output.clone())
                 spy.results.append(answer[0].clone())
                 return answer
 

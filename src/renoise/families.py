@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["FAMILIES", "Family", "call_keywords", "denoiser", "family", "target_size"]
+__all__ = ["FAMILIES", "Family", "call_keywords", "denoiser", "family", "few_step", "target_size"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,17 @@ def family(pipe: Any) -> str:
 def denoiser(pipe: Any) -> Any:
     """The network that predicts: a pipeline's UNet or transformer."""
     return pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+
+
+def few_step(pipe: Any) -> bool:
+    """Whether a flow-matching pipeline says of itself that it was distilled to few steps: FLUX.1 schnell, FLUX.2 klein.
+
+    Others do not say it (SD3.5 Turbo, Z-Image Turbo): pass num_inference_steps and a preset.
+    """
+    name = family(pipe)
+    return (name == "flux" and not pipe.transformer.config.guidance_embeds) or (
+        name == "flux2" and bool(pipe.config.is_distilled)
+    )
 
 
 def target_size(pipe: Any, size: int | tuple[int, int] | None) -> tuple[int, int]:
