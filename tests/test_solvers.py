@@ -215,7 +215,7 @@ def test_anderson_is_no_worse_than_renoising_where_that_contracts(seed: int, pas
     assert fast.passes == plain.passes == passes
     assert (distance(fast.estimate, fixed) <= distance(plain.estimate, fixed) * (1 + 1e-9)).all()
     if passes >= 5:
-        assert (distance(fast.estimate, fixed) < 0.5 * distance(plain.estimate, fixed)).all()
+        assert (distance(fast.estimate, fixed) < 0.7 * distance(plain.estimate, fixed)).all()
 
 
 def test_anderson_solves_few_directions_in_few_passes_even_where_renoising_flies_apart() -> None:
@@ -228,25 +228,30 @@ def test_anderson_solves_few_directions_in_few_passes_even_where_renoising_flies
     assert (distance(fast.estimate, fixed) < 1e-3 * distance(start, fixed)).all()
 
 
-def test_anderson_steps_back_to_the_best_point_when_led_astray() -> None:
-    """On a map that is all folds: half a residual from the best point, half as far each time in a row."""
-    start = white(0, 3, 20)
-    solution, asked = mapped(anderson, lambda z: 3 * torch.sin(5 * z), start, 12)
-    sizes = solution.residuals
-    steps_back = 0
-    for image in range(3):
-        in_a_row = 0
-        for k in range(1, 12):
-            best = int(sizes[:k, image].argmin())
-            if sizes[k, image] <= sizes[best, image]:
-                in_a_row = 0
-                continue
-            in_a_row += 1
-            steps_back += 1
-            z = asked[best][image]
-            following = (asked[k + 1] if k < 11 else solution.estimate)[image]
-            torch.testing.assert_close(following, z + (3 * torch.sin(5 * z) - z) / 2**in_a_row)
-    assert steps_back > 10
+@pytest.mark.parametrize(("rate", "beta"), [(0.8, 1.0), (6.0, 0.5)])
+def test_the_first_combination_by_hand(rate: float, beta: float) -> None:
+    """Two residuals cancel best at the secant's foot; halfway between its points and their maps if the last grew."""
+    start = white(0, 2, 20)
+    rates = rate * (1 + 0.1 * white(1, 2, 20))
+    solution, asked = mapped(anderson, lambda z: rates * z, start, 3)
+    (z_0, z_1, z_2), (f_0, f_1) = asked, [(rates - 1) * z for z in asked[:2]]
+    torch.testing.assert_close(z_1, rates * start)
+    assert (solution.residuals[1] > solution.residuals[0]).all() == (rate > 1)
+    share = ((f_1 * (f_1 - f_0)).sum(1) / (f_1 - f_0).square().sum(1))[:, None]
+    by_hand = share * (z_0 + beta * f_0) + (1 - share) * (z_1 + beta * f_1)
+    torch.testing.assert_close(z_2, by_hand, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_anderson_keeps_the_best_point_among_those_it_combines(seed: int) -> None:
+    """On a map that is all folds, where no combination helps for long: damped, points stay near the best one."""
+    solution, asked = mapped(anderson, lambda z: 3 * torch.sin(5 * z), white(seed, 4, 20), 40)
+    best = solution.residuals.min(0)
+    assert (best.values < solution.residuals[0]).sum() >= 3
+    for image in range(4):
+        nearest = asked[int(best.indices[image])][image]
+        assert solution.nearest[image].equal(nearest)
+        assert (solution.estimate[image] - nearest).norm() < 10 * nearest.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -254,8 +259,8 @@ def test_anderson_stays_put_at_a_solution(dtype: torch.dtype) -> None:
     """Residuals of 0, and parallel ones, have no unique combination."""
     fixed = white(0, 2, 10).to(dtype)
     solution, asked = mapped(anderson, lambda z: 0.5 * (z + fixed), fixed, 7)
-    assert all(z.equal(fixed) for z in asked)
-    assert solution.estimate.equal(fixed)
+    for z in (*asked, solution.estimate):
+        torch.testing.assert_close(z, fixed)
     away, _ = mapped(anderson, lambda z: 0.5 * (z + fixed), fixed + 1, 9)
     assert (distance(away.estimate, fixed) < 1e-5).all()
 
@@ -298,5 +303,5 @@ def test_images_within_the_tolerance_no_longer_change(solver: Callable[..., Any]
 
 def test_a_batch_that_is_done_asks_no_more() -> None:
     solution, _ = mapped(renoise, lambda z: 0.01 * z + 1, torch.ones(2, 5, dtype=torch.float64), 50, tol=1e-3)
-    assert solution.passes == 3
-    assert math.isclose(float(solution.residuals[2, 0]), 1e-6, rel_tol=0.1)
+    assert solution.passes == 2
+    assert math.isclose(float(solution.residuals[1, 0]), 1e-4, rel_tol=0.1)

@@ -5,10 +5,13 @@
 and return their result, so they run behind a plain function (`drive`), a pipeline's own loop or a test alike.  A step
 of `invert` queries, in this order,
 
-* one pass per renoising iteration and one more.  The first also asks for the prediction at the clean latent noised to
-  this step's level, where the edit losses are on: their target;
+* the points of its solver, as many as its `budget` allows.  The first also asks for the prediction at the clean latent
+  noised to this step's level, where the edit losses are on: their target;
 * for a step that draws noise and is to be corrected, one pass at the solution, whose residual noise (`correction`) the
-  noise moves towards.  The solution itself stays.
+  noise moves towards.  The solution itself stays.  Absorption does the same without that pass, at the best of the
+  points that were asked for, which becomes the solution.
+
+Solver, start, noise, budget and absorption are settings of their own; any go together.
 
 Latents are float32 or float64 in loop space; predictions are brought to the latents' dtype.  The images of a batch
 never meet.  Nothing passed in is changed, and no random numbers are drawn here.
@@ -18,20 +21,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from renoise.budget import budget
 from renoise.correction import correct, travel, whiteness
 from renoise.enhance import enhance
-from renoise.presets import EditLosses, Region, Settings
+from renoise.extrapolation import extrapolated
+from renoise.noise import independent, matched
+from renoise.presets import Settings
 from renoise.schedule import StepTable
-from renoise.solvers import Solution, renoise
+from renoise.solvers import Solution, anderson, renoise, solve
 
 __all__ = ["Query", "StepReport", "Trajectory", "count_passes", "drive", "invert", "replay"]
 
 _Result = TypeVar("_Result")
+_NOISE = {"independent": independent, "matched": matched}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +67,11 @@ class StepReport:
         timestep: of that row.
         level: its noise level, timestep / num_train_timesteps.
         passes: what the step cost each image, target and correction included.
-        residuals: [pass, batch], RMS change of the estimate by each pass of the solver; see `solvers.Solution`.
-        noise_travel: [batch], how far correction moved the noise, in L2 over sqrt(dim); None where it did not run.
-        noise_std: [batch], standard deviation of the corrected noise, 1 when white; None likewise, and for latents that
-            are not [batch, channel, height, width].
+        residuals: [pass, batch], how far each point of the solver was from solving the step; see `solvers.Solution`.
+        noise_travel: [batch], how far correction or absorption moved the noise, in L2 over sqrt(dim), so as a share of
+            white noise: the side information in this step.  None where neither ran.
+        noise_std: [batch], standard deviation of noise that was matched or moved, 1 when white; None for noise as
+            drawn, and for latents that are not [batch, channel, height, width].
         noise_correlation: [batch], correlation of its adjacent pixels, 0 when white; None likewise.
     """
 
@@ -83,7 +92,7 @@ class Trajectory:
     Attributes:
         z_T: the noisiest latent [batch, ...].
         noises: [step, batch, ...], noisiest step first, the noise with which `replay` is to run: the one given,
-            corrected where the settings say so; None for a deterministic sampler.
+            matched, corrected or absorbing where the settings say so; None for a deterministic sampler.
         steps: reports, noisiest step first.
         passes: network passes per image.
     """
@@ -109,7 +118,7 @@ def invert(
     Args:
         table: the sampler's rows.
         z_0: clean latent in loop space, float32 or float64 [batch, ...].
-        settings: regions, edit losses and correction are read.
+        settings: all but steps and guidance are read.
         noises: white noise [step, batch, ...], noisiest step first; needed by a sampler that draws noise.
         forward_noise: white noise [batch, ...] of the edit losses' target; needed where lambda_kl > 0.
         rolls: returns the rolls of one call of the edit losses for maps of a given shape, laid out as by
@@ -120,32 +129,58 @@ def invert(
     """
     losses = settings.edit_losses
     _check(table, z_0, noises)
+    _check_levels(table, settings)
     if losses and losses.lambda_kl and (forward_noise is None or forward_noise.shape != z_0.shape):
         raise ValueError(f"lambda_kl={losses.lambda_kl} noises the clean latent: pass forward_noise {list(z_0.shape)}")
     if losses and losses.lambda_pair and rolls is None:
         raise ValueError(f"lambda_pair={losses.lambda_pair} rolls maps: pass rolls, a function that draws them")
     aim = forward_noise.to(z_0) if forward_noise is not None else None
-    drawn = noises.to(z_0) if noises is not None and table.stochastic else None
-    kept = list(drawn.unbind()) if drawn is not None else []
+    used = list(noises.to(z_0).unbind()) if noises is not None and table.stochastic else None
+    passes = budget(table, settings)
+    predictions: list[Tensor] = []
     reports = []
     z = z_0
     for step in reversed(range(len(table))):
-        region = settings.region(table.level(step))
-        noise = kept[step] if kept else None
-        noised = table.noisy(step, z_0, aim) if aim is not None and _wants_target(settings, region) else None
-        solution = yield from _solve(table, step, z, noise, region, losses, noised, rolls)
-        passes = solution.passes + (noised is not None)
-        report = StepReport(step, float(table.timesteps[step]), table.level(step), passes, solution.residuals)
-        if noise is not None and _wants_correction(table, step, settings):
-            m = yield from _ask(solution.estimate, step)
-            residual = table.residual_noise(step, z, solution.estimate, m)
-            kept[step] = correct(noise, residual, bound=settings.correction)
-            report = _corrected_report(report, noise, kept[step])
-        reports.append(report)
-        z = solution.estimate
+        noise, left = _NOISE[settings.noise](table, step, z, z_0, used[step]) if used else (None, None)
+        reverse = partial(table.backward, step, z, noise=noise)
+        start = z
+        if settings.start == "expected" and left is not None:
+            start = table.noisy(step, z_0, left)
+        elif settings.start == "expected" and predictions:
+            start = reverse(extrapolated(table, step, predictions))
+        noised = table.noisy(step, z_0, aim) if aim is not None and _wants_target(table, step, settings) else None
+        solution = yield from _solve(table, step, settings, passes[step], reverse, start, noised, rolls)
+        predictions = [*predictions[-1:], solution.prediction]
+        estimate, cost, travelled = solution.estimate, solution.passes + (noised is not None), None
+        if used and noise is not None and table.n[step] != 0:
+            used[step] = noise
+            if settings.absorption:
+                estimate, m = solution.nearest, solution.prediction
+            elif settings.correction:
+                m = yield from _ask(estimate, step)
+                cost += 1
+            if settings.absorption or settings.correction:
+                residual = table.residual_noise(step, z, estimate, m)
+                used[step] = correct(noise, residual, bound=settings.absorption or settings.correction)
+                travelled = travel(noise, used[step])
+        altered = used is not None and table.n[step] != 0 and (travelled is not None or settings.noise == "matched")
+        white = whiteness(used[step]) if altered and z.ndim == 4 and min(z.shape[-2:]) > 1 else None
+        reports.append(
+            StepReport(
+                step=step,
+                timestep=float(table.timesteps[step]),
+                level=table.level(step),
+                passes=cost,
+                residuals=solution.residuals,
+                noise_travel=travelled,
+                noise_std=white.std if white else None,
+                noise_correlation=white.neighbour if white else None,
+            )
+        )
+        z = estimate
     return Trajectory(
         z_T=z,
-        noises=torch.stack(kept) if kept else None,
+        noises=torch.stack(used) if used else None,
         steps=tuple(reversed(reports)),
         passes=sum(report.passes for report in reports),
     )
@@ -204,33 +239,30 @@ def drive(
 
 
 def count_passes(table: StepTable, settings: Settings) -> int:
-    """Network passes per image that `invert` will take: the total of a progress bar."""
-    total = 0
+    """Network passes per image that `invert` will take: the total of a progress bar.  With a tolerance, at most."""
+    total = sum(budget(table, settings))
     for step in range(len(table)):
-        region = settings.region(table.level(step))
-        total += region.iterations + 1 + _wants_target(settings, region) + _wants_correction(table, step, settings)
+        total += _wants_target(table, step, settings) + (settings.correction > 0 and bool(table.n[step] != 0))
     return total
 
 
-def _wants_target(settings: Settings, region: Region) -> bool:
-    return region.weights is not None and settings.edit_losses is not None and settings.edit_losses.lambda_kl > 0
-
-
-def _wants_correction(table: StepTable, step: int, settings: Settings) -> bool:
-    return settings.correction > 0 and bool(table.n[step] != 0)
+def _wants_target(table: StepTable, step: int, settings: Settings) -> bool:
+    losses, weights = settings.edit_losses, settings.region(table.level(step)).weights
+    return weights is not None and losses is not None and losses.lambda_kl > 0
 
 
 def _solve(
     table: StepTable,
     step: int,
-    z_s: Tensor,
-    noise: Tensor | None,
-    region: Region,
-    losses: EditLosses | None,
+    settings: Settings,
+    passes: int,
+    reverse: Callable[[Tensor], Tensor],
+    start: Tensor,
     noised: Tensor | None,
     rolls: Callable[[tuple[int, ...]], Tensor] | None,
 ) -> Generator[Query, Tensor, Solution]:
     """Run the solver of one step; its first pass takes `noised`, the latent of the edit losses' target, along."""
+    losses = settings.edit_losses
     target: Tensor | None = None
 
     def nudge(prediction: Tensor) -> Tensor:
@@ -244,24 +276,21 @@ def _solve(
             rolls=rolls(tuple(prediction.shape)) if losses.lambda_pair and rolls else None,
         )
 
-    solver = renoise(
-        table,
-        step,
-        z_s,
-        noise,
-        iterations=region.iterations,
-        weights=region.weights,
-        nudge=nudge if losses else None,
-    )
-    z = next(solver)
+    if settings.solver == "anderson":
+        solver = anderson(reverse, start)
+    else:
+        weights = settings.region(table.level(step)).weights
+        solver = renoise(reverse, start, weights=weights, nudge=nudge if losses else None)
+    points = solve(solver, reverse, passes=passes, tol=settings.tol)
+    z = next(points)
     try:
         if noised is not None:
             both = yield from _ask(torch.cat((noised, z)), step, copies=2)
             target, m = both.chunk(2)
-            z = solver.send(m)
+            z = points.send(m)
         while True:
             m = yield from _ask(z, step)
-            z = solver.send(m)
+            z = points.send(m)
     except StopIteration as stop:
         solution: Solution = stop.value
         return solution
@@ -280,19 +309,13 @@ def _ask(z: Tensor, step: int, copies: int = 1) -> Generator[Query, Tensor, Tens
     return m.to(z)
 
 
-def _corrected_report(report: StepReport, noise: Tensor, corrected: Tensor) -> StepReport:
-    image_like = noise.ndim == 4 and min(noise.shape[-2:]) > 1
-    white = whiteness(corrected) if image_like else None
-    return StepReport(
-        report.step,
-        report.timestep,
-        report.level,
-        report.passes + 1,
-        report.residuals,
-        noise_travel=travel(noise, corrected),
-        noise_std=white.std if white else None,
-        noise_correlation=white.neighbour if white else None,
-    )
+def _check_levels(table: StepTable, settings: Settings) -> None:
+    for name, value, otherwise in (("noise", "matched", "independent"), ("start", "expected", "previous")):
+        if getattr(settings, name) == value and not table.alpha.isfinite().all():
+            raise ValueError(
+                f"{name}={value!r} needs the noise level of every latent, and this scheduler has no forward process "
+                f"(add_noise or scale_noise) that would tell: pass {name}={otherwise!r}"
+            )
 
 
 def _check(table: StepTable, z: Tensor, noises: Tensor | None) -> None:

@@ -9,9 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 __all__ = ["PRESETS", "EditLosses", "Region", "Settings", "plain", "preset_for", "window"]
+
+Solver = Literal["renoise", "anderson"]
+Start = Literal["previous", "expected"]
+Noise = Literal["independent", "matched"]
 
 
 def window(first: int, last: int, iterations: int) -> tuple[float, ...]:
@@ -99,13 +103,26 @@ class EditLosses:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything an inversion needs to know besides the model and the image.
+    """Everything an inversion needs to know besides the model and the image; by default as published.
 
     Attributes:
         regions: tried in order at each step; their bounds rise and the last one is math.inf.
         edit_losses: None for none.
         correction: how far the noise of a stochastic step may move, in L2 over sqrt(dim), dim = how many numbers it
             has: 0.0 none, math.inf exact (edits badly), between = bounded.  Above 0 it costs one pass per noisy step.
+        solver: "renoise", as published, or "anderson", accelerated: no weights; see `renoise.solvers`.
+        start: where a step's first pass asks: at the less noisy latent ("previous", as published), or where the noisier
+            one is "expected": the image with the noise that the step has to keep, for a sampler that draws noise
+            (`renoise.noise`), and the reversal by the prediction extrapolated from the steps before, for one that does
+            not (`renoise.extrapolation`).
+        noise: of stochastic steps: "independent" of the trajectory, as published, or "matched" to what the less noisy
+            latent carries; see `renoise.noise`.
+        absorption: like correction, but for free: a stochastic step ends on the best point that it evaluated, and its
+            noise moves towards the residual there, at most this far.
+        nearest: renoising iterations of the step nearest the image; None leaves them to its region.
+        passes: how many passes an inversion takes in all, dealt to the steps as `renoise.budget` says, whatever the
+            regions and `nearest`; None for no total.
+        tol: a step ends early once its residual is at most this share of the RMS of its latent, 0.0 for never.
         num_inference_steps: sampler steps, 1 or more.
         guidance_scale: of reconstruction and editing; 1.0 is no guidance.
         inversion_guidance_scale: of the inversion; 1.0 is no guidance.
@@ -115,6 +132,13 @@ class Settings:
     regions: tuple[Region, ...]
     edit_losses: EditLosses | None = None
     correction: float = 0.0
+    solver: Solver = "renoise"
+    start: Start = "previous"
+    noise: Noise = "independent"
+    absorption: float = 0.0
+    nearest: int | None = None
+    passes: int | None = None
+    tol: float = 0.0
     num_inference_steps: int = 50
     guidance_scale: float = 1.0
     inversion_guidance_scale: float = 1.0
@@ -131,16 +155,51 @@ class Settings:
                 "edit losses act on the passes that enter a mean, and no region has weights: pass "
                 "weights=window(first, last, iterations), or edit_losses=None"
             )
-        if not self.correction >= 0:
+        for name in ("correction", "absorption"):
+            bound = getattr(self, name)
+            if not bound >= 0:
+                raise ValueError(
+                    f"{name}={bound} is no distance: pass 0.0 (none), math.inf (exact) or between, like 0.14"
+                )
+        for name, known in (("solver", get_args(Solver)), ("start", get_args(Start)), ("noise", get_args(Noise))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r} is none of {', '.join(known)}")
+        for name, least in (("nearest", 0), ("passes", 1)):
+            count = getattr(self, name)
+            if count is not None and (not isinstance(count, int) or count < least):
+                raise ValueError(f"{name}={count!r}: pass a whole number, {least} or more, or None")
+        if not 0 <= self.tol < 1:
             raise ValueError(
-                f"correction={self.correction} is no distance: pass 0.0 (none), math.inf (exact) or between, like 0.14"
+                f"tol={self.tol} is no share of a latent: pass 0.0 for no tolerance, or a number like 1e-3"
             )
+        self._check_together()
         if not isinstance(self.num_inference_steps, int) or self.num_inference_steps < 1:
             raise ValueError(f"num_inference_steps={self.num_inference_steps!r}: pass a whole number, 1 or more")
         for name in ("guidance_scale", "inversion_guidance_scale"):
             scale = getattr(self, name)
             if not isinstance(scale, (int, float)) or not 1 <= scale < math.inf:
                 raise ValueError(f"{name}={scale!r}: pass 1.0 for no guidance (turbo models too), or more")
+
+    def _check_together(self) -> None:
+        """Refuse what is sound alone but not in company."""
+        if self.correction and self.absorption:
+            raise ValueError(
+                f"correction={self.correction} and absorption={self.absorption} move the noise towards the same "
+                "residual: pass one of them, absorption where passes count"
+            )
+        if self.correction and self.passes is not None:
+            raise ValueError(
+                f"correction={self.correction} costs passes that passes={self.passes} does not deal: pass absorption "
+                "instead, which costs none"
+            )
+        fixed = [
+            name for name in ("solver", "nearest", "passes", "tol") if getattr(self, name) != getattr(Settings, name)
+        ]
+        if fixed and any(region.weights is not None for region in self.regions):
+            raise ValueError(
+                f"{fixed[0]}={getattr(self, fixed[0])!r} and weights: they average a fixed number of renoising passes, "
+                "so leave them out of the regions"
+            )
 
     def region(self, level: float) -> Region:
         """The region of a step at noise level `level` = t / num_train_timesteps."""
@@ -149,11 +208,11 @@ class Settings:
 
 def plain(settings: Settings) -> Settings:
     """The same steps and guidance by plain sampler reversing, one pass a step: the baseline of every comparison."""
-    return replace(
-        settings,
+    return Settings(
         regions=(Region(),),
-        edit_losses=None,
-        correction=0.0,
+        num_inference_steps=settings.num_inference_steps,
+        guidance_scale=settings.guidance_scale,
+        inversion_guidance_scale=settings.inversion_guidance_scale,
         score=f"sampler reversing: {settings.num_inference_steps} passes, the floor to compare with",
     )
 
@@ -210,11 +269,52 @@ PRESETS: dict[str, Settings] = {
         num_inference_steps=4,
         score="22.1 dB (paper, table 2, by the defaults of its code); 43 passes",
     ),
+    "flow": Settings(
+        regions=(Region(iterations=1),),
+        num_inference_steps=28,
+        score="not measured on trained weights; 56 passes: K = 1 as published for many steps, 28 as SD3 and FLUX.1 dev",
+    ),
+    "flow-few-step": Settings(
+        regions=(Region(iterations=9),),
+        num_inference_steps=4,
+        score="not measured on trained weights; 40 passes: K = 9 as published for 4 steps, 4 as FLUX.1 schnell",
+    ),
+    "fast": Settings(
+        regions=(Region(),),
+        solver="anderson",
+        start="expected",
+        noise="matched",
+        absorption=math.inf,
+        nearest=4,
+        num_inference_steps=4,
+        score="not measured yet; 8 passes",
+    ),
+    "fast-latent": Settings(
+        regions=(Region(iterations=4),),
+        solver="anderson",
+        start="expected",
+        noise="matched",
+        num_inference_steps=4,
+        score="not measured yet; 20 passes",
+    ),
+    "fast-deterministic": Settings(
+        regions=(Region(),),
+        solver="anderson",
+        start="expected",
+        nearest=1,
+        num_inference_steps=50,
+        score="not measured yet; 51 passes",
+    ),
 }
 
 
 def preset_for(
-    pipeline: str, scheduler: str, config: Mapping[str, Any], preset: str | Settings | None = None
+    pipeline: str,
+    scheduler: str,
+    config: Mapping[str, Any],
+    preset: str | Settings | None = None,
+    *,
+    few_step: bool = False,
 ) -> Settings:
     """The settings to use with a pipeline.
 
@@ -224,6 +324,7 @@ def preset_for(
         config: the scheduler's configuration.
         preset: a key of `PRESETS`, settings of one's own, or None to choose: few-step settings for the samplers that
             few-step models ship with (LCM, TCD, Euler on a trailing grid), otherwise many steps.
+        few_step: whether a flow-matching pipeline is known to be distilled to few steps.
 
     Returns:
         The settings.  Where they were chosen here for a network that does not predict noise, without the edit losses,
@@ -233,9 +334,17 @@ def preset_for(
         TypeError: a preset that is none of the three.
         ValueError: an unknown name, or edit losses for a network that does not predict noise.
     """
-    predicts_noise = config.get("prediction_type", "epsilon") == "epsilon"
+    flow = (
+        scheduler.startswith("FlowMatch")
+        or bool(config.get("use_flow_sigmas"))
+        or config.get("prediction_type") == "flow_prediction"
+    )
+    predicted = "velocity" if flow else str(config.get("prediction_type", "epsilon"))
+    predicts_noise = predicted == "epsilon"
     if preset is None:
-        if scheduler.startswith(("LCM", "TCD")):
+        if flow:
+            chosen = PRESETS["flow-few-step" if few_step else "flow"]
+        elif scheduler.startswith(("LCM", "TCD")):
             chosen = PRESETS["paper-lcm"]
         elif scheduler.startswith("Euler") and config.get("timestep_spacing") == "trailing":
             chosen = PRESETS["paper-sdxl-turbo"]
@@ -251,6 +360,6 @@ def preset_for(
         shown = f"PRESETS[{preset!r}]" if isinstance(preset, str) else "settings"
         raise ValueError(
             "the edit losses of this preset need a network that predicts noise, and this one predicts "
-            f"{config['prediction_type']}: pass dataclasses.replace({shown}, edit_losses=None)"
+            f"{predicted}: pass dataclasses.replace({shown}, edit_losses=None)"
         )
     return settings

@@ -1,20 +1,30 @@
-"""Solve one sampler step for its noisier latent: renoising.
+"""Solve one sampler step for its noisier latent: renoising, and its acceleration.
 
-The step z_s = a z_t + b m(z_t) + n eps, read backwards, is an implicit equation for z_t (eq. 2 of `schedule`):
+The step z_s = a z_t + b m(z_t) + n eps, read backwards, is an implicit equation for z_t (eq. 2 of `schedule`), a fixed
+point of
 
-    z_t = (z_s - b m(z_t) - n eps) / a.
+    g(z) = (z_s - b m(z) - n eps) / a,            residual f(z) = g(z) - z.
 
-Renoising (Garibi et al., ECCV 2024, sec. 3.2) iterates it from z^(0) = z_s.  Pass k = 0..K asks for the network's
-prediction m_k at z^(k), and its right side is the next estimate,
+**Renoising** (Garibi et al., ECCV 2024, sec. 3.2) iterates it.  Pass k = 0..K asks for the network's prediction m_k at
+z^(k), and the next estimate is z^(k+1) = g(z^(k)), which nears the solution where |b / a| ||dm/dz|| < 1; nothing
+promises that, so the residuals are handed back.  K = 0 is plain sampler reversing.  With weights w_k the step ends on
+the weighted mean of the predictions instead of the last (sec. 3.3), which damps estimates that circle the solution:
+z_t = (z_s - b sum_k w_k m_k - n eps) / a.
 
-    z^(k+1) = (z_s - b m_k - n eps) / a,
+**Anderson acceleration** (Anderson, J. ACM 1965; Walker and Ni, SIAM J. Numer. Anal. 2011) combines the best points so
+far such that their residuals cancel as far as they can, for each image on its own:
 
-which nears the solution where |b / a| ||dm/dz|| < 1; nothing promises that, so the residuals are handed back.  K = 0 is
-plain sampler reversing.  With weights w_k the step ends on the weighted mean of the predictions instead of the last
-(sec. 3.3): z_t = (z_s - b sum_k w_k m_k - n eps) / a, which damps estimates that circle the solution.
+    z^(k+1) = sum_j theta_j (z_j + beta f_j),
+    theta = argmin ||sum_j theta_j f_j||^2 + mu sum_j theta_j^2 ||f_j||^2      with      sum_j theta_j = 1.
 
-A solver is a generator: it yields the latent at which it wants a prediction, is sent that prediction, and returns a
-`Solution`.  It knows neither the network nor the loop over the steps.
+It costs no further pass.  The small mu keeps residuals that are nearly parallel from amplifying rounding; it weighs
+each with its own length, because a share of their mean would drown the short ones, which are the best known.  beta is 1
+(undamped) after a pass whose residual is the shortest yet, and halved by each that is not: then points are sought ever
+closer to those that are known, the best of which is always among them.
+
+A solver is a generator: it yields the latent at which it wants a prediction, is sent that prediction, and so on for
+ever.  It knows neither the network nor the loop over the steps, nor when to stop: the point that it would ask about
+next is its estimate.  `solve` runs one for so many passes.
 """
 
 from __future__ import annotations
@@ -25,9 +35,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from renoise.schedule import StepTable
+__all__ = ["Solution", "anderson", "renoise", "solve"]
 
-__all__ = ["Solution", "renoise"]
+_RIDGE = 1e-6  # mu
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,53 +45,130 @@ class Solution:
     """One step solved for a batch of images.
 
     Attributes:
-        estimate: z_t [batch, ...].
-        residuals: [pass, batch], how far each pass moved the estimate: RMS over an image's numbers of
-            z^(k+1) - z^(k), the last one to `estimate`.
-        passes: predictions asked for, K + 1.
+        estimate: z_t [batch, ...], where the next pass would have asked; not evaluated.
+        nearest: of the points at which a prediction was asked for, that of the smallest residual, per image.
+        prediction: the network's at `nearest`, same shape.
+        residuals: [pass, batch], RMS over an image's numbers of f at each point asked about.  An image that was done
+            before the others of its batch keeps its last one.
+        passes: predictions asked for.
     """
 
     estimate: Tensor
+    nearest: Tensor
+    prediction: Tensor
     residuals: Tensor
     passes: int
 
 
 def renoise(
-    table: StepTable,
-    step: int,
-    z_s: Tensor,
-    noise: Tensor | None,
+    reverse: Callable[[Tensor], Tensor],
+    start: Tensor,
     *,
-    iterations: int,
     weights: tuple[float, ...] | None = None,
     nudge: Callable[[Tensor], Tensor] | None = None,
-) -> Generator[Tensor, Tensor, Solution]:
+) -> Generator[Tensor, Tensor, None]:
     """Yields estimates z^(k) [batch, ...]; expects the network's predictions at them, same shape.
 
     Args:
-        table: the sampler's rows.
-        step: which of them.
-        z_s: the less noisy latent, float32 or float64 [batch, ...].
-        noise: the step's noise, same shape; None where it draws none.
-        iterations: renoising iterations K, 0 or more.
-        weights: K + 1 numbers of 0 or more with a positive sum, normalised here; None ends on the last prediction.
+        reverse: from a prediction m to (z_s - b m - n eps) / a.
+        start: z^(0) [batch, ...]; in the published method z_s.
+        weights: one per pass, numbers of 0 or more with a positive sum, normalised here: the estimate after that many
+            passes is made of their mean, and the generator ends there.  None goes by the last prediction, for ever.
         nudge: moves a prediction towards white noise (the edit losses).  As in the published experiments, a prediction
             that enters the mean is nudged before it drives the next pass, the mean is made of predictions that are not,
             and is nudged once itself.  Not used without weights.
     """
-    shares = None if weights is None else [weight / sum(weights) for weight in weights]
-    z, mean = z_s, torch.zeros_like(z_s)
-    residuals = []
-    for k in range(iterations + 1):
+    z = start
+    if weights is None:
+        while True:
+            z = reverse((yield z))
+    mean = torch.zeros_like(start)
+    for k, weight in enumerate(weights):
         m = yield z
-        averaged = shares is not None and shares[k] > 0
-        if shares is not None and averaged:
-            mean = mean + shares[k] * m
-        if k == iterations and shares is not None:
-            m, averaged = mean, True
-        if nudge and averaged:
+        share = weight / sum(weights)
+        if share > 0:
+            mean = mean + share * m
+        last = k == len(weights) - 1
+        if last:
+            m = mean
+        if nudge and (share > 0 or last):
             m = nudge(m)
-        estimate = table.backward(step, z_s, m, noise)
-        residuals.append((estimate - z).flatten(1).square().mean(1).sqrt())
-        z = estimate
-    return Solution(z, torch.stack(residuals), iterations + 1)
+        z = reverse(m)
+    yield z
+
+
+def anderson(reverse: Callable[[Tensor], Tensor], start: Tensor, *, depth: int = 5) -> Generator[Tensor, Tensor, None]:
+    """Yields points z^(k) [batch, ...]; expects the network's predictions at them, same shape.
+
+    Args:
+        reverse: from a prediction m to (z_s - b m - n eps) / a.
+        start: z^(0) [batch, ...].
+        depth: how many points are combined at most, 2 or more: the latest, and the best of those before.
+    """
+    each = (-1, 1, *[1] * (start.ndim - 1))  # one number per image, to go with its points
+    points = residuals = start[:, None][:, :0]  # [batch, point, ...]
+    shortest = start.new_full(start.shape[:1], torch.inf)
+    beta = torch.ones_like(shortest)
+    z = start
+    while True:
+        f = reverse((yield z)) - z
+        length = _rms(f)
+        beta = torch.where(length < shortest, 1.0, beta / 2)
+        shortest = torch.minimum(length, shortest)
+        points, residuals = torch.cat((points, z[:, None]), 1), torch.cat((residuals, f[:, None]), 1)
+        if points.shape[1] > depth:
+            lengths = residuals[:, :-1].flatten(2).norm(dim=2)
+            kept = torch.arange(depth + 1, device=z.device) != lengths.argmax(1, keepdim=True)
+            points, residuals = (known[kept].unflatten(0, (-1, depth)) for known in (points, residuals))
+        theta = _cancelling(residuals.flatten(2))
+        z = (theta.view(*theta.shape, *each[2:]) * (points + beta.view(each) * residuals)).sum(1)
+
+
+def solve(
+    solver: Generator[Tensor, Tensor, None], reverse: Callable[[Tensor], Tensor], *, passes: int, tol: float = 0.0
+) -> Generator[Tensor, Tensor, Solution]:
+    """Run a solver: yields the latents at which it wants a prediction, expects the prediction, returns the solution.
+
+    Args:
+        solver: of the two above.
+        reverse: what the solver was given.
+        passes: how many predictions to ask for at most, 1 or more.
+        tol: an image is done when its residual is at most this share of the RMS of its latent.  It no longer changes,
+            but is still asked about until all images of the batch are done: whoever answers expects whole batches.
+    """
+    z = nearest = next(solver)
+    prediction = torch.zeros_like(z)
+    smallest = z.new_full(z.shape[:1], torch.inf)
+    done = torch.zeros_like(smallest, dtype=torch.bool)
+    residuals: list[Tensor] = []
+    each = (-1, *[1] * (z.ndim - 1))
+    while len(residuals) < passes and not done.all():
+        m = yield z
+        size = _rms(reverse(m) - z)
+        if residuals:
+            size = torch.where(done, residuals[-1], size)
+        residuals.append(size)
+        nearer = (~done & (size < smallest)).view(each)
+        nearest, prediction = torch.where(nearer, z, nearest), torch.where(nearer, m, prediction)
+        smallest = torch.minimum(size, smallest)
+        following = solver.send(m)
+        if tol:
+            following, done = torch.where(done.view(each), z, following), done | (size <= tol * _rms(z))
+        z = following
+    return Solution(z, nearest, prediction, torch.stack(residuals), len(residuals))
+
+
+def _cancelling(residuals: Tensor) -> Tensor:
+    """theta [batch, point] of residuals [batch, point, number], in float64 because products square the range."""
+    f = residuals.double()
+    lengths = f.norm(dim=2, keepdim=True).clamp_min(1e-100)  # a residual may be 0
+    f = f / lengths
+    shares = lengths.amin(1, keepdim=True) / lengths  # [batch, point, 1], of unknowns measured in these lengths
+    products = f @ f.mT + _RIDGE * torch.eye(f.shape[1], dtype=f.dtype, device=f.device)
+    theta = (shares * torch.linalg.solve(products, shares)).squeeze(2)
+    return (theta / theta.sum(1, keepdim=True)).to(residuals.dtype)
+
+
+def _rms(z: Tensor) -> Tensor:
+    """Root mean square of each image [batch]."""
+    return z.flatten(1).square().mean(1).sqrt()

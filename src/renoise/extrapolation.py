@@ -1,0 +1,39 @@
+"""Guess a step's prediction from those of the steps before it.
+
+Along the trajectory of a deterministic sampler the network's prediction changes slowly, so a step of an inversion need
+not start from z_s: reversing it by a prediction extrapolated from those of the last two steps, m_1 and before it m_2,
+lands next to the solution.  The line through them is
+
+    m = m_1 + (phi - phi_1) / (phi_1 - phi_2) (m_1 - m_2),                phi = atan(sigma / alpha).
+
+The angle phi is the noise level as the network knows it, however latents are scaled.  Unlike the log of alpha / sigma
+it is finite from clean latents to pure noise, and predictions are straighter in it than in the log, in sigma / alpha or
+in the timestep (measured: benchmarks on the toy and on the embedded models).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from renoise.schedule import StepTable
+
+__all__ = ["extrapolated"]
+
+
+def extrapolated(table: StepTable, step: int, predictions: Sequence[Tensor]) -> Tensor:
+    """The prediction to expect at the noisier side of a step.
+
+    Args:
+        table: the sampler's rows; alpha and sigma are read.
+        step: row of the table.
+        predictions: the network's at the rows after `step`, one or more, that of the next row last [batch, ...].  Of
+            one alone, it is what is returned.
+    """
+    if len(predictions) == 1:
+        return predictions[0]
+    before, last = predictions[-2:]
+    phi, phi_1, phi_2 = torch.atan2(table.sigma[step : step + 3], table.alpha[step : step + 3]).tolist()
+    return last + (phi - phi_1) / (phi_1 - phi_2) * (last - before)
