@@ -17,9 +17,6 @@ from renoise.presets import PRESETS, EditLosses, Region, Settings, window
 from renoise.schedule import StepTable
 from renoise.toy import Toy
 
-# diffusers' Euler samplers hand torch tensors to numpy in a way that numpy 2 means to drop
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 DDIM: dict[str, Any] = {**BETAS, "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
 SHAPE = (2, 4, 8, 16)  # two images, not square

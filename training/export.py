@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, StableDiffusionPipeline
 
 from training.loop import load_average
-from training.text_to_emoji import WEIGHTS, build_scheduler, build_unet, load_emoji
+from training.text_to_emoji import WEIGHTS, autoencoder_folder, build_scheduler, build_unet, load_emoji
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     args = parser.parse_args()
     unet, text, tokenizer = load_emoji(args.work)
     pipe = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(args.work / "autoencoder/model"),
+        vae=AutoencoderKL.from_pretrained(autoencoder_folder(args.work)),
         text_encoder=text,
         tokenizer=tokenizer,
         unet=unet,

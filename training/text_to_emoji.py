@@ -79,10 +79,15 @@ def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     return tokenizer(texts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids
 
 
+def autoencoder_folder(work: Path) -> Path:
+    """The auto-encoder of stage 2, or where it was not trained here, that which the package ships."""
+    trained = work / "autoencoder/model"
+    return trained if trained.exists() else WEIGHTS / "emoji/vae"
+
+
 def cached_latents(work: Path, split: str) -> Tensor:
     """Latents of a split, encoded once by the auto-encoder of stage 2."""
-    trained = work / "autoencoder/model"
-    source = trained if trained.exists() else WEIGHTS / "emoji/vae"
+    source = autoencoder_folder(work)
     weights = source / "diffusion_pytorch_model.safetensors"
     # Named by the auto-encoder's weights, so that latents of an earlier one are not taken for its own.
     path = work / f"emoji/latents-{split}-{hashlib.sha256(weights.read_bytes()).hexdigest()[:12]}.safetensors"

@@ -21,7 +21,7 @@ from torch import Tensor
 from renoise import codecs, images, metrics
 from renoise.drivers import DirectDenoiser
 from renoise.enhance import draw_rolls
-from renoise.families import FAMILIES, call_keywords, family, target_size
+from renoise.families import FAMILIES, call_keywords, family, few_step, target_size
 from renoise.inversion import Trajectory, count_passes, drive, replay
 from renoise.inversion import invert as invert_latents
 from renoise.presets import Settings, preset_for
@@ -378,7 +378,9 @@ def chosen_settings(
 ) -> Settings:
     """The preset that suits pipe and scheduler, or the one given, with the given values in place of its own."""
     family(pipe)  # refuses what is no pipeline of a kind that is supported
-    settings = preset_for(type(pipe).__name__, type(pipe.scheduler).__name__, pipe.scheduler.config, preset)
+    settings = preset_for(
+        type(pipe).__name__, type(pipe.scheduler).__name__, pipe.scheduler.config, preset, few_step=few_step(pipe)
+    )
     if num_inference_steps is not None:
         settings = replace(settings, num_inference_steps=num_inference_steps)
     if guidance_scale is not None:
