@@ -69,7 +69,7 @@ def add_ip_adapter(pipe: Any) -> None:
         return torch.randn(shape, generator=draw) * 0.2
 
     attention = {}
-    for number, (name, processor) in enumerate(pipe.unet.attn_processors.items()):
+    for number, name in enumerate(pipe.unet.attn_processors):
         if name.endswith("attn2.processor"):
             inner = pipe.unet.get_submodule(name.removesuffix(".processor")).to_k.out_features
             attention[f"{number}.to_k_ip.weight"] = random(inner, cross)

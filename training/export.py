@@ -6,6 +6,7 @@ Takes whatever stages are there, so a weaker model can be exported early.
 """
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,10 @@ def main() -> None:
         trailing.save_pretrained(WEIGHTS / "emoji-turbo/scheduler")
     if (args.work / "judge/model").exists():
         shutil.copytree(args.work / "judge/model", WEIGHTS / "judge", dirs_exist_ok=True)
+    for path in WEIGHTS.rglob("config.json"):  # no paths of this machine in what is shipped
+        config = json.loads(path.read_text())
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n")
     size = sum(path.stat().st_size for path in WEIGHTS.rglob("*.safetensors"))
     print(f"{size / 1e6:.1f} MB of weights in {WEIGHTS}")
 

@@ -36,4 +36,5 @@ def extrapolated(table: StepTable, step: int, predictions: Sequence[Tensor]) -> 
         return predictions[0]
     before, last = predictions[-2:]
     phi, phi_1, phi_2 = torch.atan2(table.sigma[step : step + 3], table.alpha[step : step + 3]).tolist()
-    return last + (phi - phi_1) / (phi_1 - phi_2) * (last - before)
+    ratio: float = (phi - phi_1) / (phi_1 - phi_2)
+    return last + ratio * (last - before)

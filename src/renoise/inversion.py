@@ -163,8 +163,8 @@ def invert(
                 residual = table.residual_noise(step, z, estimate, m)
                 used[step] = correct(noise, residual, bound=settings.absorption or settings.correction)
                 travelled = travel(noise, used[step])
-        altered = used is not None and table.n[step] != 0 and (travelled is not None or settings.noise == "matched")
-        white = whiteness(used[step]) if altered and z.ndim == 4 and min(z.shape[-2:]) > 1 else None
+        altered = table.n[step] != 0 and (travelled is not None or settings.noise == "matched")
+        white = whiteness(used[step]) if used and altered and z.ndim == 4 and min(z.shape[-2:]) > 1 else None
         reports.append(
             StepReport(
                 step=step,

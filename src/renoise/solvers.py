@@ -119,7 +119,7 @@ def anderson(reverse: Callable[[Tensor], Tensor], start: Tensor, *, depth: int =
         if points.shape[1] > depth:
             lengths = residuals[:, :-1].flatten(2).norm(dim=2)
             kept = torch.arange(depth + 1, device=z.device) != lengths.argmax(1, keepdim=True)
-            points, residuals = (known[kept].unflatten(0, (-1, depth)) for known in (points, residuals))
+            points, residuals = (known[kept].reshape(-1, depth, *known.shape[2:]) for known in (points, residuals))
         theta = _cancelling(residuals.flatten(2))
         z = (theta.view(*theta.shape, *each[2:]) * (points + beta.view(each) * residuals)).sum(1)
 
@@ -166,7 +166,8 @@ def _cancelling(residuals: Tensor) -> Tensor:
     shares = lengths.amin(1, keepdim=True) / lengths  # [batch, point, 1], of unknowns measured in these lengths
     products = f @ f.mT + _RIDGE * torch.eye(f.shape[1], dtype=f.dtype, device=f.device)
     theta = (shares * torch.linalg.solve(products, shares)).squeeze(2)
-    return (theta / theta.sum(1, keepdim=True)).to(residuals.dtype)
+    weights: Tensor = theta / theta.sum(1, keepdim=True)
+    return weights.to(residuals.dtype)
 
 
 def _rms(z: Tensor) -> Tensor:
