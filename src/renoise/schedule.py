@@ -29,6 +29,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from renoise.advice import advice
+
 __all__ = ["NotInvertible", "StepTable"]
 
 _COLUMNS = ("timesteps", "a", "b", "n", "input_scale", "alpha", "sigma")
@@ -93,13 +95,19 @@ class StepTable:
             NotInvertible: a step that keeps a history, clips, or has no inverse.
             ValueError: `eta` for a scheduler that takes none.
         """
+        if not hasattr(scheduler, "step") or "num_train_timesteps" not in scheduler.config:
+            raise NotInvertible(
+                f"{type(scheduler).__name__} cannot be inverted: it lacks step() or config.num_train_timesteps"
+            )
         accepted = inspect.signature(scheduler.step).parameters
         if eta and "eta" not in accepted:
             raise ValueError(f"eta={eta}: {type(scheduler).__name__}.step takes no eta; pass 0.0")
-        if getattr(scheduler, "num_inference_steps", 1) is None:
+        if getattr(scheduler, "num_inference_steps", 1) is None and not getattr(scheduler, "custom_timesteps", False):
             raise NotInvertible(
                 f"{type(scheduler).__name__} has no steps yet: call pipe.scheduler.set_timesteps(50) first"
             )
+        if scheduler.timesteps[0] < scheduler.timesteps[-1]:
+            raise _refusal(scheduler, 0, "its timesteps rise, and a sampler's fall from noise to picture")
         options = {"eta": eta} if "eta" in accepted else {}
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             chain = _fresh_copy(scheduler)
@@ -277,31 +285,8 @@ def _measure_level(fresh: Any, step: int) -> tuple[float, float]:
 
 def _refusal(scheduler: Any, step: int, reason: str) -> NotInvertible:
     """Name the scheduler, the reason and what to type instead."""
-    name, config = type(scheduler).__name__, scheduler.config
-    settable = inspect.signature(type(scheduler).__init__).parameters
-    steps = len(scheduler.timesteps)
-    zero_snr = config.get("rescale_betas_zero_snr")
-    remedies = {
-        "clip_sample": (config.get("clip_sample"), False),
-        "thresholding": (config.get("thresholding"), False),
-        "clip_denoised": (config.get("clip_denoised"), False),
-        "rescale_betas_zero_snr": (zero_snr and config.get("prediction_type") == "epsilon", False),
-        "variance_type": (str(config.get("variance_type")).startswith("learned"), "fixed_small"),
-        "solver_order": (config.get("solver_order", 1) > 1, 1),
-        "disable_corrector": (len(set(config.get("disable_corrector", ()))) < steps, list(range(steps))),
-    }
-    changes = {key: value for key, (needed, value) in remedies.items() if key in settable and needed}
-    if not changes:
-        flow = hasattr(scheduler, "scale_noise") or config.get("prediction_type") == "flow_prediction"
-        name = "FlowMatchEulerDiscreteScheduler" if flow else "DDIMScheduler"
-    if name == "DDIMScheduler":  # its own defaults clip, and drop the latent at the last step where z_0 is predicted
-        if config.get("clip_sample", True):
-            changes["clip_sample"] = False
-        if config.get("prediction_type") == "sample" and config.get("set_alpha_to_one", True):
-            changes["set_alpha_to_one"] = False
-    listed = [f"{key}={value!r}" for key, value in changes.items()]
-    arguments = ", ".join(["pipe.scheduler.config", *listed])
+    remedy = advice(scheduler)
     return NotInvertible(
         f"{type(scheduler).__name__} cannot be inverted at step {step} (t = {float(scheduler.timesteps[step]):g}): "
-        f"{reason}. Use instead: pipe.scheduler = {name}.from_config({arguments})"
+        f"{reason}. " + (f"Use instead: {remedy}" if remedy else "diffusers has no relative of it that can be")
     )
