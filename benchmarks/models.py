@@ -95,9 +95,9 @@ def main() -> None:
             captions = [f"{concept}, {style} style" for concept, style in prompts]
             drawn = generate(name, captions, args.dtype, kind)
             report[f"{name}, {kind}"] = judged(judge, drawn, [c for c, _ in prompts], [s for _, s in prompts])
-            if kind == "held-out pairs":
+            if kind == "held-out pairs" and name in models.NAMES:  # one contact sheet a model
                 picture = sheet(to_pil(drawn[:40]), captions[:40], columns=10, side=128)
-                picture.save(SHEETS / f"samples-{name.replace(', ', '-').lower()}.png", optimize=True)
+                picture.save(SHEETS / f"samples-{name}.png", optimize=True)
     for name, scores in report.items():
         print(f"{name:42s}", "  ".join(f"{key} {value:.4g}" for key, value in scores.items()))
     RESULTS.mkdir(exist_ok=True)

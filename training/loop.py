@@ -39,7 +39,7 @@ class Run:
 
 
 def keep_memory() -> None:
-    """Tells glibc to keep freed memory: returning it costs a third of a training step in page faults."""
+    """Tells glibc to keep freed memory, in one arena: returning it costs a third of a training step in page faults."""
     try:
         libc = ctypes.CDLL("libc.so.6")
     except OSError:
