@@ -14,6 +14,7 @@ from renoise.archive import ArchiveError, load
 from renoise.images import ImageError
 from renoise.inversion import Trajectory
 from renoise.presets import EditLosses, Region, Settings
+from renoise.samplers import make_invertible
 from renoise.schedule import NotInvertible, StepTable
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "Trajectory",
     "invert",
     "load",
+    "make_invertible",
     "models",
     "presets",
 ]
