@@ -13,9 +13,6 @@ from torch import Tensor
 from renoise.noise import independent, matched
 from renoise.schedule import StepTable
 
-# diffusers' Euler samplers hand torch tensors to numpy in a way that numpy 2 means to drop
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SHAPE = (2, 4, 64, 64)
 TOLERANCE = 5 / math.sqrt(2 * 4 * 64 * 64)  # five deviations of a mean over so many numbers

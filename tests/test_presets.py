@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -60,11 +61,16 @@ def test_every_preset_says_what_it_should_reach() -> None:
 
 
 def test_plain_is_one_pass_a_step_and_nothing_else() -> None:
-    settings = plain(PRESETS["paper-sdxl-turbo"])
-    assert settings.regions == (Region(math.inf, 0, None),)
-    assert settings.edit_losses is None
-    assert settings.correction == 0
-    assert settings.num_inference_steps == 4
+    for name in ("paper-sdxl-turbo", "fast"):
+        settings = plain(replace(PRESETS[name], guidance_scale=3.0))
+        assert replace(settings, score="") == Settings((Region(),), num_inference_steps=4, guidance_scale=3.0)
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if "paper" in name or "reference" in name])
+def test_the_published_method_takes_nothing_of_ours(name: str) -> None:
+    settings, default = PRESETS[name], Settings((Region(),))
+    for field in ("solver", "start", "noise", "absorption", "nearest", "passes", "tol"):
+        assert getattr(settings, field) == getattr(default, field)
 
 
 def test_a_level_on_the_bound_belongs_to_the_region_above() -> None:
@@ -150,6 +156,21 @@ def test_edit_losses_that_cannot_be(changes: dict[str, float], message: str) -> 
         ({"edit_losses": EditLosses(10, 0.05)}, "no region has weights"),
         ({"correction": -0.1}, "correction=-0.1 is no distance"),
         ({"correction": math.nan}, "correction=nan is no distance"),
+        ({"absorption": -0.1}, "absorption=-0.1 is no distance"),
+        ({"absorption": 0.1, "correction": 0.1}, "pass one of them"),
+        ({"correction": 0.1, "passes": 8}, "correction=0.1 costs passes that passes=8 does not deal"),
+        ({"solver": "newton"}, "solver='newton' is none of renoise, anderson"),
+        ({"start": "noised"}, "start='noised' is none of previous, expected"),
+        ({"noise": "white"}, "noise='white' is none of independent, matched"),
+        ({"nearest": -1}, "nearest=-1: pass a whole number, 0 or more, or None"),
+        ({"passes": 0}, "passes=0: pass a whole number, 1 or more"),
+        ({"passes": 8.0}, "passes=8.0: pass a whole number"),
+        ({"tol": 1.0}, "tol=1.0 is no share of a latent"),
+        ({"tol": math.nan}, "tol=nan is no share"),
+        ({"regions": (Region(weights=(1.0,)),), "solver": "anderson"}, "solver='anderson' and weights: "),
+        ({"regions": (Region(weights=(1.0,)),), "nearest": 3}, "nearest=3 and weights: "),
+        ({"regions": (Region(weights=(1.0,)),), "passes": 8}, "passes=8 and weights: "),
+        ({"regions": (Region(weights=(1.0,)),), "tol": 0.1}, "tol=0.1 and weights: "),
         ({"num_inference_steps": 0}, "num_inference_steps=0"),
         ({"guidance_scale": 0.0}, "guidance_scale=0.0: pass 1.0 for no guidance"),
         ({"inversion_guidance_scale": math.nan}, "inversion_guidance_scale=nan"),

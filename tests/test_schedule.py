@@ -19,9 +19,6 @@ from torch import Tensor
 
 from renoise.schedule import NotInvertible, StepTable
 
-# diffusers' Euler samplers hand torch tensors to numpy in a way that numpy 2 means to drop
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 GRIDS = (1, 2, 3, 4, 7, 13, 30, 50)
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SAFE = {"clip_sample": False, "set_alpha_to_one": False, "thresholding": False}

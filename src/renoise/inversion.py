@@ -20,7 +20,7 @@ never meet.  Nothing passed in is changed, and no random numbers are drawn here.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -151,33 +151,13 @@ def invert(
         noised = table.noisy(step, z_0, aim) if aim is not None and _wants_target(table, step, settings) else None
         solution = yield from _solve(table, step, settings, passes[step], reverse, start, noised, rolls)
         predictions = [*predictions[-1:], solution.prediction]
-        estimate, cost, travelled = solution.estimate, solution.passes + (noised is not None), None
+        cost = solution.passes + (noised is not None)
+        report = StepReport(step, float(table.timesteps[step]), table.level(step), cost, solution.residuals)
+        z_t = solution.estimate
         if used and noise is not None and table.n[step] != 0:
-            used[step] = noise
-            if settings.absorption:
-                estimate, m = solution.nearest, solution.prediction
-            elif settings.correction:
-                m = yield from _ask(estimate, step)
-                cost += 1
-            if settings.absorption or settings.correction:
-                residual = table.residual_noise(step, z, estimate, m)
-                used[step] = correct(noise, residual, bound=settings.absorption or settings.correction)
-                travelled = travel(noise, used[step])
-        altered = table.n[step] != 0 and (travelled is not None or settings.noise == "matched")
-        white = whiteness(used[step]) if used and altered and z.ndim == 4 and min(z.shape[-2:]) > 1 else None
-        reports.append(
-            StepReport(
-                step=step,
-                timestep=float(table.timesteps[step]),
-                level=table.level(step),
-                passes=cost,
-                residuals=solution.residuals,
-                noise_travel=travelled,
-                noise_std=white.std if white else None,
-                noise_correlation=white.neighbour if white else None,
-            )
-        )
-        z = estimate
+            z_t, used[step], report = yield from _explain(table, settings, z, noise, solution, report)
+        reports.append(report)
+        z = z_t
     return Trajectory(
         z_T=z,
         noises=torch.stack(used) if used else None,
@@ -294,6 +274,28 @@ def _solve(
     except StopIteration as stop:
         solution: Solution = stop.value
         return solution
+
+
+def _explain(
+    table: StepTable, settings: Settings, z_s: Tensor, noise: Tensor, solution: Solution, report: StepReport
+) -> Generator[Query, Tensor, tuple[Tensor, Tensor, StepReport]]:
+    """Let a step's noise explain what its solution does not, as far as the settings go: z_t, the noise, the report."""
+    step, z_t, m = report.step, solution.estimate, None
+    if settings.absorption:
+        z_t, m = solution.nearest, solution.prediction
+    elif settings.correction:
+        m = yield from _ask(z_t, step)
+        report = replace(report, passes=report.passes + 1)
+    if m is not None:
+        residual = table.residual_noise(step, z_s, z_t, m)
+        drawn, noise = noise, correct(noise, residual, bound=settings.absorption or settings.correction)
+        report = replace(report, noise_travel=travel(drawn, noise))
+    elif settings.noise == "independent":
+        return z_t, noise, report
+    if noise.ndim == 4 and min(noise.shape[-2:]) > 1:
+        white = whiteness(noise)
+        report = replace(report, noise_std=white.std, noise_correlation=white.neighbour)
+    return z_t, noise, report
 
 
 def _ask(z: Tensor, step: int, copies: int = 1) -> Generator[Query, Tensor, Tensor]:

@@ -293,7 +293,6 @@ PRESETS: dict[str, Settings] = {
         regions=(Region(iterations=4),),
         solver="anderson",
         start="expected",
-        noise="matched",
         num_inference_steps=4,
         score="not measured yet; 20 passes",
     ),
