@@ -226,13 +226,14 @@ network: whether its fixed-point iteration converges is reported by each inversi
 
 What the table does not show:
 
-* A small `a` multiplies errors on the way back. LCM, TCD, ancestral and stochastic samplers draw most of each latent
-  afresh, so over many steps little of the noisiest latent is left in the picture: invert them with few steps.
+* A small `a` multiplies errors on the way back. LCM, FlowMatchLCM, TCD with eta, ancestral and stochastic samplers draw
+  most of each latent afresh, so over many steps little of the noisiest latent is left in the picture: invert them with
+  few steps.
 * Networks that predict the clean picture (`prediction_type="sample"`) forget the latent in a last step to zero noise.
   Samplers are refused there or, at a cost of a little noise left in the picture, advised to end above zero.
 * With zero terminal SNR, Euler starts at sigma = 4096 and computes in float32, to 1e-4; DDIM has no such trouble.
 * Orders above 1, two network calls for a step, a history, clipping, thresholding and learned variances are refused:
-  PNDM, IPNDM, LMS, Heun, KDPM2, SASolver, DPMSolverSDE, FlowMatchHeun, and UniPC with its corrector.
+  PNDM, IPNDM, LMS, Heun, KDPM2, SASolver, FlowMatchHeun, and UniPC with its corrector. DPMSolverSDE was not run.
 * Nothing helps SCM (SANA-Sprint), CMStochasticIterative, and samplers of tokens or of other pipelines.
 
 | sampler | settings | own step | there and back |

@@ -244,7 +244,14 @@ def test_flow_samplers_stay_flow_samplers() -> None:
 
 
 @pytest.mark.parametrize(
-    "scheduler", [diffusers.CMStochasticIterativeScheduler(), diffusers.SCMScheduler(), diffusers.IPNDMScheduler()]
+    "scheduler",
+    [
+        diffusers.CMStochasticIterativeScheduler(),
+        diffusers.IPNDMScheduler(),
+        diffusers.SCMScheduler(),
+        diffusers.UnCLIPScheduler(prediction_type="v_prediction"),  # it does not know what it is told to predict
+    ],
+    ids=lambda scheduler: type(scheduler).__name__,
 )
 def test_where_nothing_helps_the_pipeline_is_left_alone(scheduler: Any) -> None:
     pipe = SimpleNamespace(scheduler=scheduler)
