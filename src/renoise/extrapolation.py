@@ -7,8 +7,9 @@ lands next to the solution.  The line through them is
     m = m_1 + (phi - phi_1) / (phi_1 - phi_2) (m_1 - m_2),                phi = atan(sigma / alpha).
 
 The angle phi is the noise level as the network knows it, however latents are scaled.  Unlike the log of alpha / sigma
-it is finite from clean latents to pure noise, and predictions are straighter in it than in the log, in sigma / alpha or
-in the timestep (measured: benchmarks on the toy and on the embedded models).
+it is finite from clean latents to pure noise, and predictions are straighter in it: DDIM in 20 steps, emoji-turbo, 21
+passes, mean dB to the round trip of 8 validation pictures: angle 42.0, index of the step 41.5, log 41.1, without slope
+38.9; reversing with two passes a step (40) 38.4.
 """
 
 from __future__ import annotations

@@ -235,6 +235,7 @@ _LCM_BOUNDARY = 0.26
 # The published bound is 18 units of L2 at 512 pixels, where a latent has 4 x 64 x 64 numbers: sqrt(dim) = 128.
 _CORRECTION = 18 / 128
 
+# Names with "paper" or "reference" are the published method and nothing else; the "fast" ones are this library's own.
 PRESETS: dict[str, Settings] = {
     "paper-sd": Settings(
         regions=_two_regions(_BOUNDARY, (1, (1, 2)), (1, (2, 2))),
@@ -287,14 +288,16 @@ PRESETS: dict[str, Settings] = {
         absorption=math.inf,
         nearest=4,
         num_inference_steps=4,
-        score="not measured yet; 8 passes",
+        score="measured on 16 validation pictures, emoji-turbo, to the auto-encoder's round trip: ancestral Euler "
+        "40.1 dB (5th percentile 35.8), LCM 39.5 (35.3), with side information in the noise; 8 passes",
     ),
     "fast-latent": Settings(
         regions=(Region(iterations=4),),
         solver="anderson",
         start="expected",
         num_inference_steps=4,
-        score="not measured yet; 20 passes",
+        score="measured likewise: ancestral Euler 39.0 dB (33.7), LCM 37.9 (32.9), without side information but with "
+        "z_T at 1.9 and 2.3 times its level; 20 passes",
     ),
     "fast-deterministic": Settings(
         regions=(Region(),),
@@ -302,7 +305,8 @@ PRESETS: dict[str, Settings] = {
         start="expected",
         nearest=1,
         num_inference_steps=50,
-        score="not measured yet; 51 passes",
+        score="measured on 8 validation pictures, emoji without guidance, DDIM, to the auto-encoder's round trip: "
+        "59.4 dB (55.9), where one renoising iteration per step takes 100 passes to 56.3 (52.7); 51 passes",
     ),
 }
 
