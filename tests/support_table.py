@@ -1,6 +1,6 @@
 """Measures families, samplers and drivers on the tiny pipelines and prints docs/support.md.
 
-python -m tests.support_table > docs/support.md
+python tests/support_table.py > docs/support.md
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ import warnings
 from typing import Any
 
 import diffusers
+import test_stand_in as measured
+import tiny
+import tiny_flow
 import torch
 
 from renoise.families import FAMILIES, call_keywords, family
 from renoise.inversion import replay
 from renoise.stand_in import Job, Measure, through
-from tests import test_stand_in as measured
-from tests import tiny, tiny_flow
 
 TRAINING = {**tiny.TRAINING, "timestep_spacing": "leading"}
 UNET_SAMPLERS: dict[str, Any] = {
@@ -43,7 +44,7 @@ of the big models: there is no hub and no GPU where this is built. The code that
   without guidance and at guidance 1.5. It says how well the fixed point of *these random weights* converges; a trained
   model has its own numbers.
 
-`python -m tests.support_table > docs/support.md` makes this page.
+`python tests/support_table.py > docs/support.md` makes this page.
 
 | pipeline | sampler | drivers | replay | round trip | guided |
 |---|---|---|---|---|---|"""

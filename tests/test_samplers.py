@@ -12,12 +12,13 @@ from typing import Any
 
 import diffusers
 import pytest
+import tiny
+import tiny_flow
 import torch
 
 from renoise.advice import advice
 from renoise.samplers import make_invertible
 from renoise.schedule import NotInvertible, StepTable
-from tests import tiny, tiny_flow
 from tests.sampler_table import DPM, FLOW, FLOW_EULER, ZERO_SNR, Case, cases, errors
 
 pytestmark = [

@@ -74,20 +74,21 @@ def text_config(**changes: Any) -> CLIPTextConfig:
     )
 
 
+AUTOENCODER: dict[str, Any] = {
+    "block_out_channels": (8, 8, 8),
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "layers_per_block": 1,
+    "latent_channels": 4,
+    "norm_num_groups": 4,
+    "sample_size": 32,
+}
+
+
 def vae(seed: int = 0, **changes: Any) -> AutoencoderKL:
     """Factor 4, 4 channels."""
-    settings: dict[str, Any] = {
-        "block_out_channels": (8, 8, 8),
-        "down_block_types": ("DownEncoderBlock2D",) * 3,
-        "up_block_types": ("UpDecoderBlock2D",) * 3,
-        "layers_per_block": 1,
-        "latent_channels": 4,
-        "norm_num_groups": 4,
-        "sample_size": 32,
-        "scaling_factor": 0.5,
-    }
-    with _seeded(seed):
-        return AutoencoderKL(**{**settings, **changes}).eval()
+    with seeded(seed):
+        return AutoencoderKL(**{**AUTOENCODER, "scaling_factor": 0.5, **changes}).eval()
 
 
 def unet(seed: int = 0, **changes: Any) -> UNet2DConditionModel:
@@ -102,24 +103,24 @@ def unet(seed: int = 0, **changes: Any) -> UNet2DConditionModel:
         "attention_head_dim": 4,
         "cross_attention_dim": WIDTH,
     }
-    with _seeded(seed):
+    with seeded(seed):
         return UNet2DConditionModel(**{**settings, **changes}).eval()
 
 
 def sd(scheduler: Any = None, **networks: Any) -> StableDiffusionPipeline:
     """StableDiffusionPipeline, by default with DDIM; `networks` replaces components."""
-    return _quiet(StableDiffusionPipeline(**_parts(scheduler or ddim(), networks), **_UNSAFE))
+    return quiet(StableDiffusionPipeline(**_parts(scheduler or ddim(), networks), **UNSAFE))
 
 
 def lcm(scheduler: Any = None, **networks: Any) -> LatentConsistencyModelPipeline:
     """LatentConsistencyModelPipeline, whose network takes guidance as an embedding."""
     networks.setdefault("unet", unet(time_cond_proj_dim=8))
-    return _quiet(LatentConsistencyModelPipeline(**_parts(scheduler or lcm_scheduler(), networks), **_UNSAFE))
+    return quiet(LatentConsistencyModelPipeline(**_parts(scheduler or lcm_scheduler(), networks), **UNSAFE))
 
 
 def sdxl(scheduler: Any = None, **networks: Any) -> StableDiffusionXLPipeline:
     """StableDiffusionXLPipeline with both text encoders, by default with ancestral Euler as SDXL Turbo."""
-    with _seeded(2):
+    with seeded(2):
         networks.setdefault("text_encoder_2", CLIPTextModelWithProjection(text_config(projection_dim=WIDTH)).eval())
     networks.setdefault("tokenizer_2", tokenizer())
     networks.setdefault(
@@ -132,21 +133,21 @@ def sdxl(scheduler: Any = None, **networks: Any) -> StableDiffusionXLPipeline:
         ),
     )
     parts = _parts(scheduler or euler_ancestral(), networks)
-    return _quiet(StableDiffusionXLPipeline(**parts, add_watermarker=False))
+    return quiet(StableDiffusionXLPipeline(**parts, add_watermarker=False))
 
 
-_UNSAFE: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+UNSAFE: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
 
 def _parts(scheduler: Any, networks: dict[str, Any]) -> dict[str, Any]:
-    with _seeded(1):
+    with seeded(1):
         text_encoder = CLIPTextModel(text_config()).eval()
     parts = {"text_encoder": text_encoder, "tokenizer": tokenizer(), "vae": vae(), "scheduler": scheduler, **networks}
     return parts if "unet" in parts else {**parts, "unet": unet()}
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Seed the weights made inside, and leave the global random state as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -156,6 +157,6 @@ def _seeded(seed: int) -> Iterator[None]:
 _Pipe = TypeVar("_Pipe")
 
 
-def _quiet(pipe: _Pipe) -> _Pipe:
+def quiet(pipe: _Pipe) -> _Pipe:
     pipe.set_progress_bar_config(disable=True)  # type: ignore[attr-defined]
     return pipe

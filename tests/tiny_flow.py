@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import Any, TypeVar
 
+import tiny
 import torch
 from diffusers import (
     AutoencoderDC,
@@ -34,11 +35,9 @@ from diffusers import (
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
+from tiny import UNSAFE, WIDTH, quiet, seeded
 from torch import nn
 from transformers import CLIPTextModelWithProjection
-
-from tests import tiny
-from tests.tiny import _UNSAFE, WIDTH, _quiet, _seeded
 
 TOKENS = 16  # of a prompt's embedding
 HEADS: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16}
@@ -95,10 +94,10 @@ def sd3(scheduler: Any = None, **components: Any) -> StableDiffusion3Pipeline:
         "tokenizer_3": None,
     }
     for seed, suffix in enumerate(("", "_2")):
-        with _seeded(seed):
+        with seeded(seed):
             text_encoder = CLIPTextModelWithProjection(tiny.text_config(projection_dim=WIDTH)).eval()
         parts |= {f"text_encoder{suffix}": text_encoder, f"tokenizer{suffix}": tiny.tokenizer()}
-    return _quiet(StableDiffusion3Pipeline(**{**parts, **components}))
+    return quiet(StableDiffusion3Pipeline(**{**parts, **components}))
 
 
 def sd3_transformer(seed: int = 0, **changes: Any) -> SD3Transformer2DModel:
@@ -221,11 +220,11 @@ def controlnet(scheduler: Any = None, **components: Any) -> StableDiffusionContr
     """StableDiffusionControlNetPipeline; its `image` is [batch, 3, height, width] in [0, 1]."""
     control = ControlNetModel.from_unet(tiny.unet(1), conditioning_embedding_out_channels=(8, 16, 16))
     zeros = [control.controlnet_cond_embedding.conv_out, control.controlnet_mid_block, *control.controlnet_down_blocks]
-    with _seeded(3):
+    with seeded(3):
         for layer in zeros:  # as a ControlNet begins its training
             nn.init.normal_(layer.weight)
     parts = tiny._parts(scheduler or tiny.ddim(), {"controlnet": control.eval(), **components})
-    return _quiet(StableDiffusionControlNetPipeline(**parts, **_UNSAFE))
+    return quiet(StableDiffusionControlNetPipeline(**parts, **UNSAFE))
 
 
 # ---------------------------------------------------------------- prompts
@@ -271,17 +270,8 @@ def vae(seed: int = 0, **changes: Any) -> Any:
 
 def flux2_vae(seed: int = 0, **changes: Any) -> AutoencoderKLFlux2:
     """Factor 4, 4 channels, 16 when packed, with statistics that are not those of a fresh batch norm."""
-    settings: dict[str, Any] = {
-        "block_out_channels": (8, 8, 8),
-        "down_block_types": ("DownEncoderBlock2D",) * 3,
-        "up_block_types": ("UpDecoderBlock2D",) * 3,
-        "layers_per_block": 1,
-        "latent_channels": 4,
-        "norm_num_groups": 4,
-        "sample_size": 32,
-    }
-    with _seeded(seed):
-        network = AutoencoderKLFlux2(**{**settings, **changes}).eval()
+    with seeded(seed):
+        network = AutoencoderKLFlux2(**{**tiny.AUTOENCODER, **changes}).eval()
         network.bn.running_mean.uniform_(-0.5, 0.5)
         network.bn.running_var.uniform_(0.3, 3.0)
     return network
@@ -298,7 +288,7 @@ def qwen_vae(seed: int = 0, **changes: Any) -> AutoencoderKLQwenImage:
         "latents_mean": [-0.3, 0.2, 0.1, -0.1],
         "latents_std": [0.5, 0.8, 1.2, 0.7],
     }
-    with _seeded(seed):
+    with seeded(seed):
         network = AutoencoderKLQwenImage(**{**settings, **changes}).eval()
         network.decoder.conv_out.weight.data *= 8  # or every picture is grey
     return network
@@ -314,7 +304,7 @@ def sana_vae(seed: int = 0, **changes: Any) -> AutoencoderDC:
             f"{side}_layers_per_block": (1, 1, 1, 1),
             f"{side}_qkv_multiscales": ((),) * 4,
         }
-    with _seeded(seed):
+    with seeded(seed):
         return AutoencoderDC(**{**settings, **changes}).eval()
 
 
@@ -326,12 +316,12 @@ def _embedded(
 ) -> _Class:
     """A pipeline whose text encoders are absent."""
     absent = {name + suffix: None for name in ("text_encoder", "tokenizer") for suffix in ("", "_2")[:encoders]}
-    return _quiet(kind(**{**absent, **parts, "scheduler": scheduler, **components}))
+    return quiet(kind(**{**absent, **parts, "scheduler": scheduler, **components}))
 
 
 def _liven(kind: type[_Class], seed: int, settings: dict[str, Any], **gains: float) -> Any:
     """A network of such settings with every matrix and bias drawn anew; `gains` are for names that contain the key."""
-    with _seeded(seed):
+    with seeded(seed):
         network: Any = kind(**settings)
         for name, parameter in network.named_parameters():
             if parameter.ndim > 1:

@@ -166,22 +166,16 @@ class Inversion:
         `renoise.stand_in`), so callbacks see one step more, and its pictures still have their padding.
         """
 
-        def begin(measure: Measure) -> Job[Tensor]:
-            found = self.trajectory
-            return Job(replay(self.table, found.z_T, found.noises), self.table, len(self.table))
-
         height, width = self.size
-        with placed(self.pipe, stand_in(self.pipe.scheduler, begin)):
+        with placed(self.pipe, stand_in(self.pipe.scheduler, lambda measure: self._replay(self.table))):
             yield {"height": height, "width": width, "num_inference_steps": self.settings.num_inference_steps}
 
     @torch.no_grad()
     def regenerate(self, scene: Scene, num_inference_steps: int | None = None) -> Tensor:
         """Replays the sampler from the inverted noise; pixels (B, 3, H, W) in [0, 1], padding included."""
-        found = self.trajectory
 
         def begin(measure: Measure) -> Job[Tensor]:
-            table = self.table if num_inference_steps is None else regrid(self.table, measure())
-            return Job(replay(table, found.z_T, found.noises), table, len(table))
+            return self._replay(self.table if num_inference_steps is None else regrid(self.table, measure()))
 
         steps = num_inference_steps or self.settings.num_inference_steps
         driver: Driver = "pipeline" if scene.pipe_kwargs else self.driver
@@ -205,6 +199,9 @@ class Inversion:
         from renoise.archive import save
 
         save(self, path)
+
+    def _replay(self, table: StepTable) -> Job[Tensor]:
+        return Job(replay(table, self.trajectory.z_T, self.trajectory.noises), table, len(table))
 
     def _pictures(self, pixels: Tensor) -> Any:
         pictures = [images.unfit(picture, box) for picture, box in zip(images.to_pil(pixels), self.boxes, strict=True)]

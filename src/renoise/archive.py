@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,11 @@ from renoise.api import Inversion, Scene, measured_table
 from renoise.families import denoiser
 from renoise.inversion import StepReport, Trajectory
 from renoise.presets import EditLosses, Region, Settings
-from renoise.schedule import StepTable
+from renoise.schedule import COLUMNS, StepTable
 
 __all__ = ["VERSION", "ArchiveError", "load", "save", "write"]
 
 VERSION = 1
-_ROWS = [field.name for field in fields(StepTable) if field.name != "num_train_timesteps"]
 _REPORT_TENSORS = ("residuals", "noise_travel", "noise_std", "noise_correlation")
 _NETWORKS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 _SAME_WEIGHTS = 0.005  # relative distance of samples: rounding to bfloat16 is 0.001, fine-tuning 0.01 and more
@@ -44,7 +43,7 @@ def save(inversion: Inversion, path: str | os.PathLike[str]) -> None:
     """Writes an inversion to ``path``; an earlier file is replaced when the new one is complete, and not before."""
     trajectory, table = inversion.trajectory, inversion.table
     tensors = {"z_T": trajectory.z_T, "z_0": inversion.z_0, "pixels": (inversion.pixels * 255).round().to(torch.uint8)}
-    tensors |= {f"table.{name}": getattr(table, name) for name in _ROWS}
+    tensors |= {f"table.{name}": getattr(table, name) for name in COLUMNS}
     if trajectory.noises is not None:
         tensors["noises"] = trajectory.noises
     for number, report in enumerate(trajectory.steps):
@@ -164,7 +163,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _parse(header: dict[str, Any], tensors: dict[str, Tensor], pipe_kwargs: Mapping[str, Any]) -> Inversion:
     """The inversion, without a pipeline."""
     table = StepTable(
-        **{name: tensors[f"table.{name}"] for name in _ROWS}, num_train_timesteps=header["num_train_timesteps"]
+        **{name: tensors[f"table.{name}"] for name in COLUMNS}, num_train_timesteps=header["num_train_timesteps"]
     )
     z_0, noises = tensors["z_0"], tensors.get("noises")
     if tensors["z_T"].shape != z_0.shape or (table.stochastic and noises is None):
@@ -258,7 +257,7 @@ def _check(path: Path, then: dict[str, Any], inversion: Inversion, pipe: Any) ->
     if inversion.driver == "pipeline":  # its loop sets the schedule up, from the size of the picture among other things
         return
     live = measured_table(pipe, inversion.settings.num_inference_steps).tail(len(table))
-    for name in _ROWS:
+    for name in COLUMNS:
         if not torch.allclose(getattr(live, name), getattr(table, name), rtol=1e-5, atol=1e-7, equal_nan=True):
             raise ArchiveError(
                 f"{path} was made with a {scheduler} whose steps differ from this one's (in {name}); "

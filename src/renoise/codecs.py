@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from renoise.families import FAMILIES, family
+from renoise.families import FAMILIES, Family, family
 
 __all__ = ["decode", "encode"]
 
@@ -31,7 +31,7 @@ def encode(pipe: Any, pixels: Tensor) -> Tensor:
         ValueError: not a float picture batch in [0, 1], or sides that are no multiples of what the auto-encoder needs.
     """
     rules = FAMILIES[family(pipe)]
-    mean, std = _statistics(pipe)
+    mean, std = _statistics(pipe.vae, rules)
     factor = pipe.vae_scale_factor * (2 if rules.packed else 1)
     if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
         raise ValueError(f"encode takes floats [batch, 3, height, width], not {pixels.dtype} {list(pixels.shape)}")
@@ -44,10 +44,10 @@ def encode(pipe: Any, pixels: Tensor) -> Tensor:
         )
     with _full_precision(pipe.vae) as dtype:
         pictures = (2 * pixels.float() - 1).to(pipe._execution_device, dtype)
-        coded = pipe.vae.encode(pictures.unsqueeze(2) if _of_videos(pipe) else pictures)
+        coded = pipe.vae.encode(pictures.unsqueeze(2) if rules.frames else pictures)
     # deterministic auto-encoders have no distribution
     x = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded[0]
-    x = x.squeeze(2) if _of_videos(pipe) else x
+    x = x.squeeze(2) if rules.frames else x
     x = _patched(x.float()) if rules.packed else x.float()
     z = (x - mean.to(x.device)) / std.to(x.device)
     if not z.isfinite().all():
@@ -69,11 +69,12 @@ def decode(pipe: Any, latents: Tensor, size: tuple[int, int]) -> Tensor:
         TypeError: an unsupported pipeline.
         ValueError: not latents of this auto-encoder and size.
     """
-    packed = FAMILIES[family(pipe)].packed
-    mean, std = _statistics(pipe)
+    rules = FAMILIES[family(pipe)]
+    packed = rules.packed
+    mean, std = _statistics(pipe.vae, rules)
     height, width = (side // pipe.vae_scale_factor for side in size)
     config = pipe.vae.config
-    channels = config.z_dim if _of_videos(pipe) else config.latent_channels
+    channels = config.z_dim if rules.frames else config.latent_channels
     expected = (height // 2 * (width // 2), 4 * channels) if packed else (channels, height, width)
     if latents.shape[1:] != expected:
         raise ValueError(
@@ -85,37 +86,31 @@ def decode(pipe: Any, latents: Tensor, size: tuple[int, int]) -> Tensor:
     x = z * std.to(z.device) + mean.to(z.device)
     x = _unpatched(x) if packed else x
     with _full_precision(pipe.vae) as dtype:
-        x = x.unsqueeze(2) if _of_videos(pipe) else x
+        x = x.unsqueeze(2) if rules.frames else x
         pixels: Tensor = pipe.vae.decode(x.to(dtype), return_dict=False)[0]
-    pixels = pixels.squeeze(2) if _of_videos(pipe) else pixels
+    pixels = pixels.squeeze(2) if rules.frames else pixels
     return (pixels.float() * 0.5 + 0.5).clamp(0, 1)
 
 
-def _statistics(pipe: Any) -> tuple[Tensor, Tensor]:
+def _statistics(vae: Any, rules: Family) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the auto-encoder's latents, [1, 1 or channels, 1, 1]: x = z std + mean.
 
     Those that the stock pipeline reads; where it ignores some of the configuration, that is ignored.
     """
-    name, vae = family(pipe), pipe.vae
     mean, std = torch.zeros(1), torch.ones(1)
-    if name == "flux2":  # statistics of the patched latents, as a batch norm without weights
+    if rules.statistics == "batch norm":
         mean = vae.bn.running_mean.float()
         std = (vae.bn.running_var.float() + vae.config.batch_norm_eps).sqrt()
-        return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
-    if name in ("sdxl", "sdxl-controlnet", "qwen-image"):
+    elif rules.statistics == "config":
         given = [getattr(vae.config, f"latents_{part}", None) for part in ("mean", "std")]
         if None not in given:
             mean, std = (torch.tensor(values) for values in given)
-    if name == "qwen-image":
-        return (part.repeat_interleave(4).view(1, -1, 1, 1) for part in (mean, std))  # type: ignore[return-value]
-    if name in ("sd3", "flux", "z-image"):
+        if rules.packed:
+            mean, std = (part.repeat_interleave(4) for part in (mean, std))
+    elif rules.statistics == "shift":
         mean = mean + vae.config.shift_factor
-    return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1) / vae.config.scaling_factor
-
-
-def _of_videos(pipe: Any) -> bool:
-    """Whether the auto-encoder is one of videos, for which a picture is one frame."""
-    return family(pipe) == "qwen-image"
+    scale: float = getattr(vae.config, "scaling_factor", 1.0)
+    return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1) / scale
 
 
 def _patched(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 __all__ = ["FAMILIES", "Family", "call_keywords", "denoiser", "family", "few_step", "target_size"]
 
@@ -23,6 +23,10 @@ class Family:
         direct: whether `drivers.DirectDenoiser` knows it.
         packed: whether the loop carries token sequences [batch, tokens, 4 channels], one token for 2 x 2 latents, in
             place of maps [batch, channels, height, width].
+        statistics: where the auto-encoder's mean and standard deviation stand: "scale" is its scaling_factor alone,
+            "shift" has a shift_factor beside it, "config" has latents_mean and latents_std, if set, "batch norm" its
+            running statistics, of 2 x 2 latents.
+        frames: whether the auto-encoder is one of videos, for which a picture is one frame.
         patch: side, in latents, of what the network takes as one token; 0 for UNets, which halve the side instead.
         keywords: further keywords that its call needs here.
     """
@@ -31,6 +35,8 @@ class Family:
     guidance: Callable[[Any, float], dict[str, Any]] = field(default=lambda pipe, scale: {"guidance_scale": scale})
     direct: bool = False
     packed: bool = False
+    statistics: Literal["scale", "shift", "config", "batch norm"] = "scale"
+    frames: bool = False
     patch: int = 2
     keywords: Mapping[str, Any] = field(default_factory=dict)
 
@@ -49,14 +55,16 @@ def _qwen_guidance(pipe: Any, scale: float) -> dict[str, Any]:
 FAMILIES: dict[str, Family] = {
     "sd": Family(("StableDiffusionPipeline",), direct=True, patch=0),
     "lcm": Family(("LatentConsistencyModelPipeline",), direct=True, patch=0),
-    "sdxl": Family(("StableDiffusionXLPipeline",), direct=True, patch=0),
+    "sdxl": Family(("StableDiffusionXLPipeline",), direct=True, statistics="config", patch=0),
     "sd-controlnet": Family(("StableDiffusionControlNetPipeline",), patch=0),
-    "sdxl-controlnet": Family(("StableDiffusionXLControlNetPipeline",), patch=0),
-    "sd3": Family(("StableDiffusion3Pipeline",)),
-    "flux": Family(("FluxPipeline",), packed=True),
-    "flux2": Family(("Flux2KleinPipeline",), packed=True),
-    "z-image": Family(("ZImagePipeline",), guidance=_z_image_guidance),
-    "qwen-image": Family(("QwenImagePipeline",), guidance=_qwen_guidance, packed=True),
+    "sdxl-controlnet": Family(("StableDiffusionXLControlNetPipeline",), statistics="config", patch=0),
+    "sd3": Family(("StableDiffusion3Pipeline",), statistics="shift"),
+    "flux": Family(("FluxPipeline",), packed=True, statistics="shift"),
+    "flux2": Family(("Flux2KleinPipeline",), packed=True, statistics="batch norm"),
+    "z-image": Family(("ZImagePipeline",), guidance=_z_image_guidance, statistics="shift"),
+    "qwen-image": Family(
+        ("QwenImagePipeline",), guidance=_qwen_guidance, packed=True, statistics="config", frames=True
+    ),
     "sana": Family(("SanaPipeline",), patch=1, keywords={"use_resolution_binning": False}),
 }
 

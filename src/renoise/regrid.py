@@ -19,11 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renoise.schedule import StepTable
+from renoise.schedule import COLUMNS, StepTable
 
 __all__ = ["regrid"]
-
-_COLUMNS = ("timesteps", "a", "b", "n", "input_scale", "alpha", "sigma")
 
 
 def regrid(walked: StepTable, wanted: StepTable) -> StepTable:
@@ -53,8 +51,8 @@ def regrid(walked: StepTable, wanted: StepTable) -> StepTable:
     if abs(tail.timesteps[0] - start) <= 1e-6:
         return tail
     a, b = _led(walked, tail)
-    first = {name: getattr(walked, name)[:1] for name in _COLUMNS} | {"a": a, "b": b}
-    columns: dict[str, Any] = {name: torch.cat([first[name], getattr(tail, name)]) for name in _COLUMNS}
+    first = {name: getattr(walked, name)[:1] for name in COLUMNS} | {"a": a, "b": b}
+    columns: dict[str, Any] = {name: torch.cat([first[name], getattr(tail, name)]) for name in COLUMNS}
     return replace(tail, **columns)
 
 

@@ -31,9 +31,9 @@ from torch import Tensor
 
 from renoise.advice import advice
 
-__all__ = ["NotInvertible", "StepTable"]
+__all__ = ["COLUMNS", "NotInvertible", "StepTable"]
 
-_COLUMNS = ("timesteps", "a", "b", "n", "input_scale", "alpha", "sigma")
+COLUMNS = ("timesteps", "a", "b", "n", "input_scale", "alpha", "sigma")
 _PROBE = (4, 4, 4)  # channel, height, width of a probe
 _LARGE = 30.0  # standard deviation of the large probes: far outside any clipping range
 _TOLERANCE = 1e-5  # of the terms of (1): schedulers that compute in float32 stay below 1e-6, broken ones are off by 1
@@ -69,7 +69,7 @@ class StepTable:
     num_train_timesteps: int
 
     def __post_init__(self) -> None:
-        for name in _COLUMNS:
+        for name in COLUMNS:
             column = getattr(self, name)
             if column.dtype != torch.float64 or column.ndim != 1 or len(column) != len(self.timesteps):
                 raise ValueError(
@@ -174,7 +174,7 @@ class StepTable:
         """The table of the `steps` least noisy steps, 1 up to all."""
         if not 1 <= steps <= len(self):
             raise ValueError(f"steps={steps} of a table of {len(self)}: pass 1 to {len(self)}")
-        return replace(self, **{name: getattr(self, name)[-steps:] for name in _COLUMNS})
+        return replace(self, **{name: getattr(self, name)[-steps:] for name in COLUMNS})
 
     def _drift(self, step: int, m: Tensor, noise: Tensor | None) -> Tensor:
         """What (1) adds to a z_t."""

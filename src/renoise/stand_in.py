@@ -67,30 +67,25 @@ def through(
         RuntimeError: the pipeline is already answering another inversion, or its loop ended before the queries did.
         NotInvertible: see `StepTable.measure`.
     """
-    ended: list[_Result] = []
 
-    def ask() -> Generator[Query, Tensor, None]:
-        ended.append((yield from started[0].queries))
-
-    started: list[Job[_Result]] = []
-
-    def start(measure: Measure) -> Job[None]:
-        started.append(begin(measure))
+    def start(measure: Measure) -> Job[_Result]:
+        job = begin(measure)
         if on_begin:
-            on_begin(started[0].passes)
-        return Job(ask(), started[0].table, started[0].passes)
+            on_begin(job.passes)
+        return job
 
-    eta = float(keywords.get("eta", 0.0))
+    standing = stand_in(pipe.scheduler, start, float(keywords.get("eta", 0.0)), on_pass)
     device = pipe._execution_device
-    with placed(pipe, stand_in(pipe.scheduler, start, eta, on_pass)), _no_bar(pipe):
+    with placed(pipe, standing), _no_bar(pipe):
         # the generator of the thrown-away latents, so that the global one is not drawn from
         pipe(**keywords, generator=torch.Generator(device).manual_seed(0), output_type="latent", return_dict=False)
-    if not ended:
+    if not standing.ended:
         raise RuntimeError(
             f"{type(pipe).__name__} ended its loop before the inversion did: a callback that interrupts it, or a "
             "keyword in pipe_kwargs that cuts its timesteps; leave that out"
         )
-    return ended[0]
+    result: _Result = standing.result
+    return result
 
 
 @contextmanager
@@ -114,9 +109,10 @@ class _StandIn:
         eta: float,
         on_pass: Callable[[int], None] | None,
     ) -> None:
-        self.__dict__.update(copy.deepcopy(scheduler.__dict__))
         self._real = copy.deepcopy(scheduler)
+        self.__dict__.update(self._real.__dict__)
         self._begin, self._eta, self._on_pass = begin, eta, on_pass
+        self.ended, self.result = False, None
 
     def set_timesteps(self, *arguments: Any, **keywords: Any) -> None:
         """Sets the real scheduler up as the pipeline wants it, measures it, and begins the job."""
@@ -124,7 +120,7 @@ class _StandIn:
         self.__dict__.update(self._real.__dict__)
         self._job = self._begin(lambda: StepTable.measure(self._real, eta=self._eta))
         self._answers: list[Tensor] | None = None  # None until the thrown-away evaluation
-        self._last: Tensor | None = None
+        self.ended, self.result = False, None
         self._steps = 0
         self._query: Query | None = next(self._job.queries)
         given = self._real.timesteps
@@ -164,7 +160,10 @@ class _StandIn:
         if len(self._answers) == query.copies:
             self._advance(torch.cat(self._answers))
             self._answers = []
-        z = self._next()
+        if self._query is not None:
+            z = self._query.z.chunk(self._query.copies)[len(self._answers)]
+        else:
+            z = self.result if isinstance(self.result, Tensor) else query.z.chunk(query.copies)[-1]
         if z.shape != sample.shape:
             raise ValueError(
                 f"{list(z.shape)} latents of the picture do not fit the {list(sample.shape)} of the pipeline's loop: "
@@ -177,20 +176,10 @@ class _StandIn:
 
     def _advance(self, answer: Tensor) -> None:
         assert self._query is not None
-        self._last = self._query.z.chunk(self._query.copies)[-1]
         try:
             self._query = self._job.queries.send(answer)
         except StopIteration as stop:
-            self._query = None
-            if isinstance(stop.value, Tensor):
-                self._last = stop.value
-
-    def _next(self) -> Tensor:
-        if self._query is None:
-            assert self._last is not None
-            return self._last
-        assert self._answers is not None
-        return self._query.z.chunk(self._query.copies)[len(self._answers)]
+            self._query, self.ended, self.result = None, True, stop.value
 
 
 def stand_in(
