@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from training.fused import fuse
-from training.loop import Run, keep_memory, train
+from training.loop import Run, fast_precision, keep_memory, train
 from training.pictures import Pictures, load_split
 
 
@@ -78,7 +78,7 @@ def round_trip_psnr(model: AutoencoderKL, pictures: Pictures) -> Tensor:
     scores = []
     for start in range(0, len(pictures), 32):
         image = pictures.small(slice(start, start + 32)).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_precision():
             output = model.decode(model.encode(image).latent_dist.mode()).sample
         scores.append(psnr(output.float().clamp(-1, 1), image))
     return torch.cat(scores)
@@ -118,7 +118,7 @@ def main() -> None:
 
     def round_trip(image: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The output, and the mean divergence of the posterior from white noise."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_precision():
             posterior = model.encode(image).latent_dist
             output = model.decode(posterior.sample(torch.Generator().manual_seed(step))).sample
         spread = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).float().mean()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from training.fused import fuse
-from training.loop import Run, keep_memory, train
+from training.loop import Run, fast_precision, keep_memory, train
 from training.pictures import caption, load_split
 from training.text_to_emoji import build_scheduler, cached_latents, load_emoji, spread_timesteps, token_ids
 
@@ -46,7 +46,7 @@ def main() -> None:
         nothing = text(token_ids(tokenizer, [""])).last_hidden_state
 
     def noise_of(unet: nn.Module, z: Tensor, t: Tensor, states: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        with fast_precision(), sdpa_kernel(SDPBackend.MATH):
             return unet(z.to(memory_format=torch.channels_last), t, states).sample.float()
 
     def loss_of(step: int) -> dict[str, Tensor]:

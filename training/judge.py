@@ -21,7 +21,7 @@ from transformers import CLIPTokenizer
 from benchmarks.models import judged
 from renoise.judge import Judge, Towers, tokenise
 from training.fused import fuse
-from training.loop import Run, keep_memory, train
+from training.loop import Run, fast_precision, keep_memory, train
 from training.pictures import Pictures, load_split, varied_caption
 
 
@@ -76,7 +76,7 @@ def main() -> None:
         torch.manual_seed(step)
         index = torch.randint(len(pictures), (run.batch,), generator=generator)
         pixels = augmented(pictures, index, generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_precision():
             images = towers.embed_images(pixels)
         captions = towers.embed_tokens(
             *tokenise(tokenizer, [varied_caption(pictures.rows[i], rng) for i in index.tolist()])

@@ -19,7 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from training.autoencoder import latents_of
 from training.fused import fuse
-from training.loop import Run, keep_memory, load_average, train
+from training.loop import Run, fast_precision, keep_memory, load_average, train
 from training.pictures import caption, load_split, varied_caption
 from training.tokenizer import LENGTH
 
@@ -85,6 +85,12 @@ def autoencoder_folder(work: Path) -> Path:
     return trained if trained.exists() else WEIGHTS / "emoji/vae"
 
 
+def load_tokenizer(work: Path) -> CLIPTokenizer:
+    """The tokenizer of stage 3, or where it was not trained here, that which the shipped weights were trained with."""
+    trained = work / "tokenizer"
+    return CLIPTokenizer.from_pretrained(trained if trained.exists() else WEIGHTS / "emoji/tokenizer")
+
+
 def cached_latents(work: Path, split: str) -> Tensor:
     """Latents of a split, encoded once by the auto-encoder of stage 2."""
     source = autoencoder_folder(work)
@@ -112,7 +118,7 @@ def start_from_shipped(unet: UNet2DConditionModel, text: CLIPTextModel) -> None:
 
 def load_emoji(work: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
     """The averaged weights of this stage's newest checkpoint, or those that are shipped."""
-    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    tokenizer = load_tokenizer(work)
     unet, text = build_unet(), build_text_encoder(tokenizer)
     checkpoint = work / "emoji/checkpoint.safetensors"
     if checkpoint.exists():
@@ -129,26 +135,31 @@ def main() -> None:
     args = parser.parse_args()
     keep_memory()
     torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(args.work / "tokenizer")
+    tokenizer = load_tokenizer(args.work)
     rows, latents = load_split(args.work, "train").rows, cached_latents(args.work, "train")
     held_rows, held_latents = load_split(args.work, "validation").rows, cached_latents(args.work, "validation")
     unet = fuse(build_unet()).to(memory_format=torch.channels_last)
     text = build_text_encoder(tokenizer)
     start_from_shipped(unet, text)  # a checkpoint, where there is one, comes over it
     levels = build_scheduler().alphas_cumprod
-    run = Run(args.work / "emoji", args.images, batch=64, learning_rate=6e-4, average=0.9995)
+    run = Run(args.work / "emoji", args.images, batch=32, learning_rate=4e-4, average=0.999)
 
     def noise_error(clean: Tensor, captions: list[str], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Squared error of the predicted noise per image, and the weight min(snr, 5) / snr (Hang et al. 2023)."""
+        """Squared error of the predicted noise per image, and its weight by level.
+
+        Little signal: 1 / sqrt(snr), so that the levels at which the object is decided are heard (debiased weighting,
+        Yu et al. 2024). Much of it: min(snr, 5) / snr (Hang et al. 2023).
+        """
         t = spread_timesteps(len(clean), generator)
         noise = torch.randn(clean.shape, generator=generator)
         level = levels[t].view(-1, 1, 1, 1)
         noisy = (level.sqrt() * clean + (1 - level).sqrt() * noise).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        with fast_precision(), sdpa_kernel(SDPBackend.MATH):
             states = text(token_ids(tokenizer, captions)).last_hidden_state
             predicted = unet(noisy, t, states).sample
         error = (predicted.float() - noise).square().mean((1, 2, 3))
-        return error, 5 / torch.maximum(level.flatten() / (1 - level.flatten()), torch.tensor(5.0))
+        snr = level.flatten() / (1 - level.flatten())
+        return error, torch.where(snr < 1, snr.rsqrt(), 5 / snr.clamp(min=5))
 
     def loss_of(step: int) -> dict[str, Tensor]:
         generator, rng = torch.Generator().manual_seed(step), random.Random(step)
