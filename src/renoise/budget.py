@@ -4,8 +4,9 @@ Without a total, each step takes one pass and the renoising iterations of its re
 of `Settings.nearest`, if that is given.
 
 A total of N passes is dealt out.  Each step takes one.  Where residuals are absorbed by the sampler's noise, the steps
-that draw none come next, since they have nothing to absorb with: four more each.  What is left goes round, one more
-per step, from the step nearest the image on.
+that draw none come next, since they have nothing to absorb with: four more each.  Elsewhere the step nearest the image
+gets one more: what it misses, no later step mends.  What is left goes round, one more per step, from the step nearest
+the image on.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def budget(table: StepTable, settings: Settings) -> tuple[int, ...]:
         raise ValueError(f"passes={settings.passes} for {steps} steps, which take one each: pass {steps} or more")
     from_image = range(steps - 1, -1, -1)
     absorbing = settings.absorption > 0 and table.stochastic
-    needy = [step for step in from_image if absorbing and table.n[step] == 0]
+    first = [step for step in from_image if table.n[step] == 0] * _UNABSORBED if absorbing else [steps - 1]
     passes = [1] * steps
-    for step in islice(chain(needy * _UNABSORBED, cycle(from_image)), settings.passes - steps):
+    for step in islice(chain(first, cycle(from_image)), settings.passes - steps):
         passes[step] += 1
     return tuple(passes)
