@@ -218,8 +218,8 @@ class Inversion:
         own = [keyword for keyword in grid if keyword in self.scene.pipe_kwargs]
         if own:
             raise ValueError(
-                f"num_inference_steps={num_inference_steps} after an inversion with {', '.join(own)} of your own: leave "
-                "it out, or invert again without"
+                f"num_inference_steps={num_inference_steps} after an inversion with {', '.join(own)} of your own: "
+                "leave it out, or invert again without"
             )
 
     def _decoded(self, latents: Tensor) -> Tensor:
@@ -406,8 +406,8 @@ def _chosen_driver(pipe: Any, driver: Driver | None, scene: Scene) -> Driver:
         raise ValueError(f"driver='direct' does not know {type(pipe).__name__}: leave it out, or pass 'pipeline'")
     if driver == "direct" and others:
         raise ValueError(
-            f"driver='direct' reads embeddings of prompts in pipe_kwargs, not {', '.join(others)}: leave it out, or use "
-            "'pipeline'"
+            f"driver='direct' reads embeddings of prompts in pipe_kwargs, not {', '.join(others)}: leave it out, "
+            "or use 'pipeline'"
         )
     return driver or ("direct" if direct and not others else "pipeline")
 
