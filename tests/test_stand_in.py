@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 import renoise
-from renoise.families import EMBEDDINGS, FAMILIES, call_keywords, family
+from renoise.families import EMBEDDINGS, FAMILIES, call_keywords, denoiser, family
 from renoise.inversion import replay
 from renoise.presets import PRESETS, Region, Settings
 from renoise.stand_in import Job, Measure, through
@@ -141,6 +141,22 @@ def test_both_drivers_give_the_same_bits(name: str, steps: int, guidance: float)
     assert torch.equal(direct.latents, through_pipe.latents)
     other = another(direct.scene)
     assert torch.equal(direct.regenerate(other), through_pipe.regenerate(other))
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "lcm"])
+def test_a_part_of_a_schedule_is_walked_back_in_other_numbers_of_steps(name: str) -> None:
+    """From the level that the inversion went to, the same by both drivers, and the finer the closer to the curve."""
+    pipe = KINDS[name](tiny.ddim()) if name in UNETS else KINDS[name]()
+    direct, through_pipe = (
+        inverted(pipe, settings(8, 2), driver=driver, strength=0.5) for driver in ("direct", "pipeline")
+    )
+    coarse, fine, finest = (direct.regenerate(direct.scene, steps) for steps in (5, 40, 80))
+    assert torch.equal(coarse, through_pipe.regenerate(through_pipe.scene, 5))
+    assert (fine - finest).abs().mean() < 0.5 * (coarse - finest).abs().mean()
+    evaluated: list[int] = []
+    denoiser(pipe).register_forward_hook(lambda *_: evaluated.append(1))
+    direct.regenerate(direct.scene, 40)
+    assert 15 < len(evaluated) < 30  # a half of them
 
 
 @pytest.mark.parametrize("name", UNETS)

@@ -143,6 +143,8 @@ class Inversion:
             TypeError, ValueError: an argument that cannot work; says which, why, and what would.
         """
         given = dict(pipe_kwargs or {})
+        if num_inference_steps == self.settings.num_inference_steps:
+            num_inference_steps = None
         self._check_schedule(given, num_inference_steps)
         count = len(self.pixels)
         negatives = self.scene.negative_prompts
