@@ -152,7 +152,7 @@ def test_a_part_of_a_schedule_is_walked_back_in_other_numbers_of_steps(name: str
     )
     coarse, fine, finest = (direct.regenerate(direct.scene, steps) for steps in (5, 40, 80))
     assert torch.equal(coarse, through_pipe.regenerate(through_pipe.scene, 5))
-    assert (fine - finest).abs().mean() < 0.5 * (coarse - finest).abs().mean()
+    assert (fine - finest).abs().mean() < 0.7 * (coarse - finest).abs().mean()
     evaluated: list[int] = []
     denoiser(pipe).register_forward_hook(lambda *_: evaluated.append(1))
     direct.regenerate(direct.scene, 40)
