@@ -58,6 +58,7 @@ class Family:
             running statistics, of 2 x 2 latents.
         frames: whether the auto-encoder is one of videos, for which a picture is one frame.
         patch: side, in latents, of what the network takes as one token; 0 for UNets, which halve the side instead.
+        few_step: whether a pipeline was distilled to few steps, where it says so of itself.
         keywords: further keywords that its call needs here.
     """
 
@@ -68,6 +69,7 @@ class Family:
     statistics: Literal["scale", "shift", "config", "batch norm"] = "scale"
     frames: bool = False
     patch: int = 2
+    few_step: Callable[[Any], bool] | None = None
     keywords: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -106,12 +108,19 @@ FAMILIES: dict[str, Family] = {
     "sd-controlnet": Family(("StableDiffusionControlNetPipeline",), patch=0),
     "sdxl-controlnet": Family(("StableDiffusionXLControlNetPipeline",), statistics="config", patch=0),
     "sd3": Family(("StableDiffusion3Pipeline",), direct=Loop(), statistics="shift"),
-    "flux": Family(("FluxPipeline",), direct=Loop(time=_thousandth), packed=True, statistics="shift"),
+    "flux": Family(
+        ("FluxPipeline",),
+        direct=Loop(time=_thousandth),
+        packed=True,
+        statistics="shift",
+        few_step=lambda pipe: not pipe.transformer.config.guidance_embeds,
+    ),
     "flux2": Family(
         ("Flux2KleinPipeline",),
         direct=Loop(time=_thousandth, guide=lambda c, u, scale: u + scale * (c - u), twice=True),
         packed=True,
         statistics="batch norm",
+        few_step=lambda pipe: bool(pipe.config.is_distilled),
     ),
     "z-image": Family(
         ("ZImagePipeline",),
@@ -188,10 +197,8 @@ def few_step(pipe: Any) -> bool:
 
     Others do not say it (SD3.5 Turbo, Z-Image Turbo): pass num_inference_steps and a preset.
     """
-    name = family(pipe)
-    return (name == "flux" and not pipe.transformer.config.guidance_embeds) or (
-        name == "flux2" and bool(pipe.config.is_distilled)
-    )
+    told = FAMILIES[family(pipe)].few_step
+    return told is not None and told(pipe)
 
 
 def target_size(pipe: Any, size: int | tuple[int, int] | None) -> tuple[int, int]:
