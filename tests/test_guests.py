@@ -11,7 +11,7 @@ import pytest
 import tiny
 import tiny_flow
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import EulerDiscreteScheduler, FirstBlockCacheConfig
 from peft import LoraConfig
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -149,6 +149,17 @@ def test_eta_and_custom_schedules_go_through() -> None:
     custom = inverted(pipe, pipe_kwargs={"timesteps": [301, 201, 101, 1]}, strength=1.0)
     assert custom.table.timesteps.tolist() == [301, 201, 101, 1]
     assert error(custom) < 0.2
+
+
+@pytest.mark.parametrize("driver", ["direct", "pipeline"])
+def test_a_step_cache_is_refused(driver: str) -> None:
+    pipe = tiny_flow.flux()
+    inversion = inverted(pipe, driver=driver, prompt=None, pipe_kwargs=tiny_flow.embeds(pipe, 1), **BRIEF)
+    pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    with pytest.raises(ValueError, match=r"FluxPipeline has a step cache.*disable_cache\(\) first"):
+        inversion.reconstruct()
+    pipe.transformer.disable_cache()
+    inversion.reconstruct()
 
 
 # ---------------------------------------------------------------- offload

@@ -145,6 +145,13 @@ def test_an_edit_by_text_takes_the_place_of_embeddings() -> None:
     ]
 
 
+def test_a_compiled_network_is_rehearsed_too() -> None:
+    pipe = tiny_flow.flux()
+    plain = inverted(pipe, settings(1, 0)).latents
+    pipe.transformer = torch.compile(pipe.transformer, backend="eager")
+    torch.testing.assert_close(inverted(pipe, settings(1, 0)).latents, plain, rtol=1e-4, atol=1e-4)
+
+
 def test_a_busy_pipeline_is_refused() -> None:
     pipe = tiny_flow.flux()
     with (

@@ -21,7 +21,7 @@ from torch import Tensor
 from renoise import codecs, images, metrics
 from renoise.drivers import DirectDenoiser
 from renoise.enhance import draw_rolls
-from renoise.families import EMBEDDINGS, FAMILIES, Loop, call_keywords, family, few_step, target_size
+from renoise.families import EMBEDDINGS, FAMILIES, Loop, call_keywords, denoiser, family, few_step, target_size
 from renoise.inversion import Query, Trajectory, count_passes, drive, replay
 from renoise.inversion import invert as invert_latents
 from renoise.presets import Settings, preset_for
@@ -366,6 +366,11 @@ def _run(
     title: str,
 ) -> _Result:
     """Has the pipeline answer a job, under a progress bar that counts passes."""
+    if getattr(denoiser(pipe), "is_cache_enabled", False):
+        raise ValueError(
+            f"the network of this {type(pipe).__name__} has a step cache, which repeats answers to other questions: do "
+            "pipe.transformer.disable_cache() first"
+        )
     keywords = call_keywords(pipe, scene.prompts, scene.negative_prompts, scene.guidance_scale, scene.pipe_kwargs)
     keywords |= {"height": size[0], "width": size[1], "num_inference_steps": num_inference_steps}
     with _freeing(pipe), pipe.progress_bar(total=num_inference_steps) as bar:

@@ -68,7 +68,7 @@ def rehearse(pipe: Any, keywords: Mapping[str, Any], loop: Loop, *, guided: bool
     """
     check_free(pipe.scheduler)
     network, scheduler = pipe.transformer, copy.deepcopy(pipe.scheduler)
-    signature = inspect.signature(network.forward)
+    signature = inspect.signature(getattr(network, "_orig_mod", network).forward)  # of a compiled network too
     cues: list[Mapping[str, Any]] = []
 
     def listen(module: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
