@@ -43,6 +43,11 @@ of the big models: there is no hub and no GPU where this is built. The code that
 * **round trip**: largest difference of a pixel (0 to 1) between reconstruction and auto-encoder, 4 of 20 steps, K = 8,
   without guidance and at guidance 1.5. It says how well the fixed point of *these random weights* converges; a trained
   model has its own numbers.
+* **drivers**: "pipeline" runs the pipeline's own loop, which takes every keyword of its call, and throws its first
+  evaluation away. "direct", the default where it is known, asks the network itself and saves that evaluation; it takes
+  prompts and their embeddings. Both give the same bits for every pipeline that has both: batch of two, not square, 1 to
+  20 steps, guided and not (`tests/test_stand_in.py`). With half-precision networks "direct" computes guidance in
+  float32, where some pipelines do so in half precision.
 
 `python tests/support_table.py > docs/support.md` makes this page.
 
@@ -50,11 +55,22 @@ of the big models: there is no hub and no GPU where this is built. The code that
 |---|---|---|---|---|---|"""
 TAIL = """
 Also tested: LoRA (SD, SDXL), IP-Adapter (SD), ControlNet (SD), bfloat16 and float16 networks, prompt embeddings, `eta`,
-custom timesteps (`tests/test_guests.py`). Both drivers of SD, SDXL and latent consistency give the same bits
-(`tests/test_stand_in.py`). Samplers by themselves are in [samplers.md](samplers.md). Not inverted: samplers with a
-history (`renoise.make_invertible` exchanges them), two network calls a step, and steps that drop the latent. Fragile
-through a pipeline's loop, because they count its rounds: skip-layer guidance, the start and end of a ControlNet,
-guidance callbacks. Not supported: a second inversion on the same pipeline at the same time."""
+custom timesteps, model offload by accelerate's hooks (`tests/test_guests.py`). Offloaded networks are given back after
+every stage, also after an error or an interrupt. Samplers by themselves are in [samplers.md](samplers.md). Not
+inverted: samplers with a history (`renoise.make_invertible` exchanges them), two network calls a step, and steps that
+drop the latent. Fragile through a pipeline's loop, because they count its rounds: skip-layer guidance, the start and
+end of a ControlNet, guidance callbacks. Not supported: a second inversion on the same pipeline at the same time.
+
+## Generating on other steps than the inversion's
+
+* `edit(num_inference_steps=M)` with a sampler that draws no noise: M steps of the whole schedule, walked from the level
+  that the inversion went to, also where its strength was below 1. Held against curves in closed form
+  (`tests/test_regrid.py`), and run through both drivers of every family.
+* The same with a sampler that draws noise: refused, since the noise of one grid says nothing on another.
+* Another strength than the inversion's: refused. An inversion ends at one level; invert again with that strength.
+* `eta`, `sigmas`, `timesteps` or `mu` in the `pipe_kwargs` of an edit: refused. `invert` takes them, and they hold.
+* `num_inference_steps` after an inversion with `sigmas` or `timesteps` of one's own, which set the steps: refused.
+* Another schedule in one's own call inside `replaying()`: not read. The inversion's own steps are replayed."""
 
 
 def replay_error(pipe: Any) -> float:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+import tiny_flow
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 import renoise
 from renoise import cli, demo, models
+from renoise.api import chosen_settings
+from renoise.families import FAMILIES
 
 WORDS = ("--prompt", "red apple, blob style")
 QUICK = ("--steps", "1", "--preset", "paper-sd")  # three passes
@@ -170,6 +174,46 @@ def test_models_lists_models_presets_and_pipelines(no_model: None) -> None:
     assert result.exit_code == 0, result.output
     for name in (*models.NAMES, *renoise.presets.PRESETS, "StableDiffusionXLPipeline", "LatentConsistency"):
         assert name in result.output
+
+
+def test_models_says_where_every_number_comes_from(no_model: None) -> None:
+    screen = said(run("models"))
+    for settings in renoise.presets.PRESETS.values():
+        assert settings.source in screen
+        assert settings.score in screen
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_models_fits_its_screen(columns: int, no_model: None) -> None:
+    result = CliRunner(env={"COLUMNS": str(columns)}).invoke(cli.app, ["models"])
+    assert max(map(len, result.output.splitlines())) <= columns
+    for name in (*renoise.presets.PRESETS, *(kind for rules in FAMILIES.values() for kind in rules.pipelines)):
+        assert name in result.output  # in one piece
+
+
+def some_pipelines() -> dict[str, Any]:
+    """One of every kind, and of every sampler that makes a difference, with the words that `models` has for it."""
+    made = {("any other", kind): getattr(tiny, kind)(tiny.ddim()) for kind in ("sd", "sdxl")}
+    made |= {("Euler, trailing", kind): getattr(tiny, kind)(tiny.euler_ancestral()) for kind in ("sd", "sdxl")}
+    made |= {("LCM, TCD", kind): getattr(tiny, kind)(tiny.lcm_scheduler()) for kind in ("sd", "sdxl", "lcm")}
+    made["any other", "controlnet"] = tiny_flow.controlnet()
+    made |= {("any", kind): getattr(tiny_flow, kind)() for kind in ("sd3", "flux", "flux2", "z_image", "qwen", "sana")}
+    schnell = tiny_flow.flux_transformer(guidance_embeds=False)
+    made["any, few-step model", "flux"] = tiny_flow.flux(transformer=schnell)
+    made["any, few-step model", "flux2"] = tiny_flow.flux2(is_distilled=True)
+    return made
+
+
+def test_models_tells_the_preset_that_a_pipeline_gets() -> None:
+    listed = {
+        (sampler, pipeline): name
+        for (samplers, names), pipelines in cli._recognised().items()
+        for sampler, name in zip(samplers.split("\n"), names.split("\n"), strict=True)
+        for pipeline in pipelines
+    }
+    for (sampler, _), pipe in some_pipelines().items():
+        expected = renoise.presets.PRESETS[listed[sampler, type(pipe).__name__]]
+        assert replace(chosen_settings(pipe), edit_losses=None) == replace(expected, edit_losses=None)
 
 
 def test_version(no_model: None) -> None:

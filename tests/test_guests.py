@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+import tiny_flow
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import EulerDiscreteScheduler, FirstBlockCacheConfig
 from peft import LoraConfig
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 import renoise
+from renoise.families import denoiser
 from renoise.presets import Region, Settings
 
 SHORT = Settings((Region(iterations=6),), num_inference_steps=20)  # short steps, which contract for random networks
@@ -145,3 +149,84 @@ def test_eta_and_custom_schedules_go_through() -> None:
     custom = inverted(pipe, pipe_kwargs={"timesteps": [301, 201, 101, 1]}, strength=1.0)
     assert custom.table.timesteps.tolist() == [301, 201, 101, 1]
     assert error(custom) < 0.2
+
+
+@pytest.mark.parametrize("driver", ["direct", "pipeline"])
+def test_a_step_cache_is_refused(driver: str) -> None:
+    pipe = tiny_flow.flux()
+    inversion = inverted(pipe, driver=driver, prompt=None, pipe_kwargs=tiny_flow.embeds(pipe, 1), **BRIEF)
+    pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    with pytest.raises(ValueError, match=r"FluxPipeline has a step cache.*disable_cache\(\) first"):
+        inversion.reconstruct()
+    pipe.transformer.disable_cache()
+    inversion.reconstruct()
+
+
+# ---------------------------------------------------------------- offload
+
+
+def offloaded(pipe: Any) -> Any:
+    """With accelerate's own hooks, which here take the networks from one place to the same place."""
+    pipe.enable_model_cpu_offload(device="cpu")
+    return pipe
+
+
+@contextmanager
+def given_back(pipe: Any, times: int) -> Iterator[None]:
+    """Inside, the networks go back to where they wait that often: each time the pipeline gets new hooks."""
+    seen, hooks = 0, pipe._all_hooks
+    kind = type(pipe)
+
+    class Watching(kind):  # type: ignore[misc, valid-type]
+        def maybe_free_model_hooks(self) -> None:
+            nonlocal seen, hooks
+            super().maybe_free_model_hooks()
+            assert self._all_hooks is not hooks
+            seen, hooks = seen + 1, self._all_hooks
+
+    pipe.__class__ = Watching
+    try:
+        yield
+    finally:
+        pipe.__class__ = kind
+    assert seen == times
+
+
+OFFLOADED: dict[str, Any] = {"sd": tiny.sd, "sd3": tiny_flow.sd3}
+BRIEF: dict[str, Any] = {"preset": Settings((Region(),), num_inference_steps=2), "strength": 1.0}
+
+
+@pytest.mark.parametrize("driver", ["direct", "pipeline"])
+@pytest.mark.parametrize("name", OFFLOADED)
+def test_offloaded_networks_answer_alike_and_are_given_back(name: str, driver: str) -> None:
+    plain = inverted(OFFLOADED[name](), driver=driver, **BRIEF)
+    pipe = offloaded(OFFLOADED[name]())
+    stock = driver == "pipeline"  # which gives them back after its call too
+    with given_back(pipe, 2 + stock):  # the auto-encoder, then the inversion
+        inversion = inverted(pipe, driver=driver, **BRIEF)
+    assert torch.equal(inversion.latents, plain.latents)
+    with given_back(pipe, 2 + stock):
+        edited = inversion.edit("a dog")
+    assert edited.tobytes() == plain.edit("a dog").tobytes()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("driver", ["direct", "pipeline"])
+@pytest.mark.parametrize("name", OFFLOADED)
+def test_offloaded_networks_are_given_back_after_a_failure(name: str, driver: str, error: type[BaseException]) -> None:
+    pipe = offloaded(OFFLOADED[name]())
+
+    def fail(*_: Any) -> None:
+        raise error("stop")
+
+    inversion = inverted(pipe, driver=driver, **BRIEF)
+    for network, given in ((denoiser(pipe), 2), (pipe.vae.encoder, 1)):
+        hook = network.register_forward_hook(fail)
+        with given_back(pipe, given), pytest.raises(error):
+            inverted(pipe, driver=driver, **BRIEF)
+        hook.remove()
+    hook = pipe.vae.decoder.register_forward_hook(fail)
+    with given_back(pipe, 2 + (driver == "pipeline")), pytest.raises(error):
+        inversion.reconstruct()
+    hook.remove()
+    assert torch.equal(inverted(pipe, driver=driver, **BRIEF).latents, inversion.latents)

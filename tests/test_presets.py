@@ -57,7 +57,7 @@ def test_of_four_steps_the_one_nearest_the_image_has_its_own_region(name: str, t
 
 
 def test_every_preset_says_what_it_should_reach() -> None:
-    assert all("passes" in settings.score for settings in PRESETS.values())
+    assert all("passes" in settings.score and settings.source for settings in PRESETS.values())
 
 
 def test_plain_is_one_pass_a_step_and_nothing_else() -> None:

@@ -117,3 +117,36 @@ def test_an_edit_takes_another_number_of_steps() -> None:
         inversion = renoise.invert(pipe, picture, "a cat", preset=settings, driver=driver)
         same, finer = inversion.edit("a cat"), inversion.edit("a cat", num_inference_steps=40)
         assert np.abs(np.asarray(same, dtype=float) - np.asarray(finer, dtype=float)).mean() < 40
+
+
+def inverted(pipe: Any, **arguments: Any) -> renoise.Inversion:
+    settings = Settings((Region(),), num_inference_steps=4)
+    picture = np.array([[[0.2, 0.5, 0.8]] * 32] * 32)
+    return renoise.invert(pipe, picture, "a cat", preset=settings, **arguments)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_the_number_of_steps_that_the_inversion_had_is_no_other_number(strength: float) -> None:
+    for scheduler in (tiny.ddim(), tiny.euler_ancestral()):  # the second draws noise
+        inversion = inverted(tiny.sd(scheduler), strength=strength)
+        assert inversion.edit("a dog", num_inference_steps=4).tobytes() == inversion.edit("a dog").tobytes()
+    with pytest.raises(ValueError, match="this sampler draws noise"):
+        inversion.edit("a dog", num_inference_steps=5)
+
+
+def test_edits_that_would_leave_the_inversions_steps_are_refused() -> None:
+    pipe = tiny.sd()
+    inversion = inverted(pipe)
+    for keyword, message in (
+        ("eta", "eta in pipe_kwargs of an edit: it uses the steps of the inversion"),
+        ("timesteps", "timesteps in pipe_kwargs of an edit"),
+        ("strength", "strength in pipe_kwargs: pass it to invert, as strength="),
+    ):
+        with pytest.raises(ValueError, match=message):
+            inversion.edit("a dog", pipe_kwargs={keyword: 0.5})
+    with pytest.raises(ValueError, match="num_inference_steps=0: pass a whole number"):
+        inversion.edit("a dog", num_inference_steps=0)
+    own = inverted(tiny.sd(EulerDiscreteScheduler(**tiny.TRAINING)), pipe_kwargs={"timesteps": [601, 301, 1]})
+    with pytest.raises(ValueError, match="num_inference_steps=9 after an inversion with timesteps of your own"):
+        own.edit("a dog", num_inference_steps=9)
+    assert own.edit("a dog")

@@ -1,4 +1,4 @@
-"""FLUX.1 schnell: 4 steps of flow matching, through the pipeline's own loop, offloaded to fit a consumer GPU.
+"""FLUX.1 schnell: 4 steps of flow matching, offloaded to fit a consumer GPU.
 
 python examples/models/flux_schnell.py cat.jpg "a cat on a sofa" "a tiger on a sofa" tiger.png
 """

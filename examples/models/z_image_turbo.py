@@ -1,4 +1,4 @@
-"""Z-Image Turbo: 9 steps of flow matching without guidance, through the pipeline's own loop.
+"""Z-Image Turbo: 9 steps of flow matching without guidance.
 
 python examples/models/z_image_turbo.py cat.jpg "a cat on a sofa" "a tiger on a sofa" tiger.png
 """

@@ -21,15 +21,16 @@ from torch import Tensor
 from renoise import codecs, images, metrics
 from renoise.drivers import DirectDenoiser
 from renoise.enhance import draw_rolls
-from renoise.families import FAMILIES, call_keywords, family, few_step, target_size
-from renoise.inversion import Trajectory, count_passes, drive, replay
+from renoise.families import EMBEDDINGS, FAMILIES, Loop, call_keywords, denoiser, family, few_step, target_size
+from renoise.inversion import Query, Trajectory, count_passes, drive, replay
 from renoise.inversion import invert as invert_latents
 from renoise.presets import Settings, preset_for
 from renoise.regrid import regrid
+from renoise.rehearsal import RehearsedDenoiser, rehearse
 from renoise.schedule import StepTable
 from renoise.stand_in import Job, Measure, placed, stand_in, through
 
-__all__ = ["Driver", "Inversion", "Scene", "chosen_settings", "invert", "measured_table"]
+__all__ = ["Driver", "Inversion", "Scene", "chosen_settings", "invert", "measured_table", "plainly_scheduled"]
 
 Driver = Literal["direct", "pipeline"]
 _Result = TypeVar("_Result")
@@ -130,8 +131,9 @@ class Inversion:
                 embeddings in its place.
             negative_prompt: by default that of the inversion; counts only where guidance is on.
             guidance_scale: 1 means no guidance; by default ``settings.guidance_scale``.
-            num_inference_steps: another number of steps over the same noise levels, for samplers that draw no noise;
-                by default the steps of the inversion.
+            num_inference_steps: another number of steps, of the whole schedule, for samplers that draw no noise; it is
+                walked from the level that the inversion went to. By default the steps of the inversion. Another
+                strength takes another inversion.
             pipe_kwargs: keywords of the pipeline's own call in place of or besides those of the inversion.
 
         Returns:
@@ -140,6 +142,10 @@ class Inversion:
         Raises:
             TypeError, ValueError: an argument that cannot work; says which, why, and what would.
         """
+        given = dict(pipe_kwargs or {})
+        if num_inference_steps == self.settings.num_inference_steps:
+            num_inference_steps = None
+        self._check_schedule(given, num_inference_steps)
         count = len(self.pixels)
         negatives = self.scene.negative_prompts
         if negative_prompt is not None:
@@ -147,12 +153,11 @@ class Inversion:
         settings = self.settings
         if guidance_scale is not None:
             settings = replace(settings, guidance_scale=guidance_scale)
-        scene = Scene(
-            None if prompt is None else _texts(prompt, count, "prompt"),
-            negatives,
-            settings.guidance_scale,
-            {**self.scene.pipe_kwargs, **(pipe_kwargs or {})},
-        )
+        kept = dict(self.scene.pipe_kwargs)
+        if prompt is not None or "prompt_embeds" in given:  # what the picture showed
+            kept = {key: value for key, value in kept.items() if key not in EMBEDDINGS or key.startswith("negative_")}
+        texts = None if prompt is None else _texts(prompt, count, "prompt")
+        scene = Scene(texts, negatives, settings.guidance_scale, kept | given)
         return self._pictures(self.regenerate(scene, num_inference_steps))
 
     @contextmanager
@@ -178,13 +183,13 @@ class Inversion:
             return self._replay(self.table if num_inference_steps is None else regrid(self.table, measure()))
 
         steps = num_inference_steps or self.settings.num_inference_steps
-        driver: Driver = "pipeline" if scene.pipe_kwargs else self.driver
+        driver: Driver = self.driver if scene.pipe_kwargs.keys() <= EMBEDDINGS else "pipeline"
         latents = _run(self.pipe, begin, scene, steps, self.size, driver, "generate")
-        return codecs.decode(self.pipe, latents, self.size)
+        return self._decoded(latents)
 
     def round_trip(self) -> Tensor:
         """The picture through the auto-encoder alone, (B, 3, H, W) in [0, 1]: the ceiling of any inversion."""
-        return codecs.decode(self.pipe, self.z_0, self.size)
+        return self._decoded(self.z_0)
 
     def ceiling(self) -> Tensor:
         """PSNR in dB of the auto-encoder's round trip, per picture (B,)."""
@@ -199,6 +204,29 @@ class Inversion:
         from renoise.archive import save
 
         save(self, path)
+
+    def _check_schedule(self, pipe_kwargs: Mapping[str, Any], num_inference_steps: int | None) -> None:
+        """Refuses, by ValueError, an edit on steps that are neither the inversion's nor to be had by re-gridding."""
+        grid = ("timesteps", "sigmas", "mu", "eta")
+        for keyword in grid:
+            if keyword in pipe_kwargs:
+                raise ValueError(
+                    f"{keyword} in pipe_kwargs of an edit: it uses the steps of the inversion; leave it out, or invert "
+                    f"again with pipe_kwargs={{{keyword!r}: ...}}"
+                )
+        if num_inference_steps is None:
+            return
+        replace(self.settings, num_inference_steps=num_inference_steps)  # refuses what is no number of steps
+        own = [keyword for keyword in grid if keyword in self.scene.pipe_kwargs]
+        if own:
+            raise ValueError(
+                f"num_inference_steps={num_inference_steps} after an inversion with {', '.join(own)} of your own: "
+                "leave it out, or invert again without"
+            )
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        with _freeing(self.pipe):
+            return codecs.decode(self.pipe, latents, self.size)
 
     def _replay(self, table: StepTable) -> Job[Tensor]:
         return Job(replay(table, self.trajectory.z_T, self.trajectory.noises), table, len(table))
@@ -244,10 +272,10 @@ def invert(
             equals its pictures one by one.
         seed: used where no generator is given, 0 or more.
         driver: "direct" calls the networks without the pipeline's loop, "pipeline" runs the loop itself, which every
-            kind, adapter and keyword works with; by default "direct" where the kind has it and `pipe_kwargs` is empty.
-        pipe_kwargs: further keywords of the pipeline's own call, such as prompt_embeds, ip_adapter_image, a
-        ControlNet's
-            image, sigmas or eta. Reconstructing and editing use them too.
+            kind, adapter and keyword works with, for one evaluation more; by default "direct" where the kind has it and
+            `pipe_kwargs` holds embeddings of prompts at most.
+        pipe_kwargs: further keywords of the pipeline's own call, such as prompt_embeds, ip_adapter_image, the image of
+            a ControlNet, sigmas or eta. Reconstructing and editing use them too.
 
     Raises:
         ImageError: a picture that cannot be used.
@@ -271,13 +299,14 @@ def invert(
     target = target_size(pipe, size)
     _kept_steps(settings.num_inference_steps, strength)
     # measured before any heavy work where that is possible: the scheduler may be refused
-    whole = measured_table(pipe, settings.num_inference_steps) if chosen == "direct" else None
+    whole = measured_table(pipe, settings.num_inference_steps) if plainly_scheduled(pipe, chosen) else None
     fitted = [images.fit(images.open_image(source), target) for source in sources]
 
     started = time.perf_counter()
     device = pipe._execution_device
     pixels = images.to_tensor([picture for picture, _ in fitted]).to(device)
-    z_0 = codecs.encode(pipe, pixels).contiguous()
+    with _freeing(pipe):
+        z_0 = codecs.encode(pipe, pixels).contiguous()
 
     def draw(*lead: int) -> Tensor:
         """White noise (*lead, B, C, h, w), each picture's from its own generator."""
@@ -337,33 +366,62 @@ def _run(
     title: str,
 ) -> _Result:
     """Has the pipeline answer a job, under a progress bar that counts passes."""
+    if getattr(denoiser(pipe), "is_cache_enabled", False):
+        raise ValueError(
+            f"the network of this {type(pipe).__name__} has a step cache, which repeats answers to other questions: do "
+            "pipe.transformer.disable_cache() first"
+        )
     keywords = call_keywords(pipe, scene.prompts, scene.negative_prompts, scene.guidance_scale, scene.pipe_kwargs)
-    with pipe.progress_bar(total=num_inference_steps) as bar:
+    keywords |= {"height": size[0], "width": size[1], "num_inference_steps": num_inference_steps}
+    with _freeing(pipe), pipe.progress_bar(total=num_inference_steps) as bar:
         bar.set_description(title)
-        if driver == "direct":
-            job = begin(lambda: measured_table(pipe, num_inference_steps))
-            bar.reset(total=job.passes)
-            prompts = scene.prompts or ()
-            denoise = DirectDenoiser(pipe, prompts, scene.negative_prompts, scene.guidance_scale, job.table)
-            result = drive(job.queries, denoise, bar.update)
-        else:
-            keywords |= {"height": size[0], "width": size[1], "num_inference_steps": num_inference_steps}
-            result = through(pipe, begin, keywords, on_begin=lambda passes: bar.reset(total=passes), on_pass=bar.update)
-    pipe.maybe_free_model_hooks()
-    return result
+        if driver == "pipeline":
+            return through(pipe, begin, keywords, on_begin=lambda passes: bar.reset(total=passes), on_pass=bar.update)
+        job, denoise = _directly(pipe, begin, scene, keywords)
+        bar.reset(total=job.passes)
+        return drive(job.queries, denoise, bar.update)
+
+
+def _directly(
+    pipe: Any, begin: Callable[[Measure], Job[_Result]], scene: Scene, keywords: Mapping[str, Any]
+) -> tuple[Job[_Result], Callable[[Query], Tensor]]:
+    """The job, begun, and what answers its queries by calling the network."""
+    loop, scale = FAMILIES[family(pipe)].direct, scene.guidance_scale
+    if isinstance(loop, Loop):
+        rehearsal = rehearse(pipe, keywords, loop, guided=scale > 1)
+        job = begin(rehearsal.measure)
+        return job, RehearsedDenoiser(rehearsal, loop, scale, job.table)
+    job = begin(lambda: measured_table(pipe, keywords["num_inference_steps"]))
+    return job, DirectDenoiser(pipe, scene.prompts, scene.negative_prompts, scale, job.table, scene.pipe_kwargs)
+
+
+@contextmanager
+def _freeing(pipe: Any) -> Iterator[None]:
+    """Gives offloaded networks back in the end, whatever happens: with hooks, the last one stays on its device."""
+    try:
+        yield
+    finally:
+        pipe.maybe_free_model_hooks()
 
 
 def _chosen_driver(pipe: Any, driver: Driver | None, scene: Scene) -> Driver:
     direct = FAMILIES[family(pipe)].direct
+    others = sorted(scene.pipe_kwargs.keys() - EMBEDDINGS)
     if driver not in (None, "direct", "pipeline"):
         raise ValueError(f"driver={driver!r} is neither 'direct' nor 'pipeline'")
     if driver == "direct" and not direct:
         raise ValueError(f"driver='direct' does not know {type(pipe).__name__}: leave it out, or pass 'pipeline'")
-    if driver == "direct" and scene.pipe_kwargs:
+    if driver == "direct" and others:
         raise ValueError(
-            f"driver='direct' reads no pipe_kwargs ({', '.join(scene.pipe_kwargs)}): leave it out, or use 'pipeline'"
+            f"driver='direct' reads embeddings of prompts in pipe_kwargs, not {', '.join(others)}: leave it out, "
+            "or use 'pipeline'"
         )
-    return driver or ("direct" if direct and not scene.pipe_kwargs else "pipeline")
+    return driver or ("direct" if direct and not others else "pipeline")
+
+
+def plainly_scheduled(pipe: Any, driver: Driver) -> bool:
+    """Whether the steps follow from scheduler and number alone, and not from what the pipeline makes of a size."""
+    return driver == "direct" and FAMILIES[family(pipe)].direct == "unet"
 
 
 def chosen_settings(

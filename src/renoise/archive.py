@@ -21,7 +21,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from renoise import models
-from renoise.api import Inversion, Scene, measured_table
+from renoise.api import Inversion, Scene, measured_table, plainly_scheduled
 from renoise.families import denoiser
 from renoise.inversion import StepReport, Trajectory
 from renoise.presets import EditLosses, Region, Settings
@@ -254,7 +254,7 @@ def _check(path: Path, then: dict[str, Any], inversion: Inversion, pipe: Any) ->
             f"{path} was made with {scheduler}, this pipeline has {type(pipe.scheduler).__name__}; "
             f"use pipe.scheduler = {scheduler}.from_config(pipe.scheduler.config)"
         )
-    if inversion.driver == "pipeline":  # its loop sets the schedule up, from the size of the picture among other things
+    if not plainly_scheduled(pipe, inversion.driver):
         return
     live = measured_table(pipe, inversion.settings.num_inference_steps).tail(len(table))
     for name in COLUMNS:

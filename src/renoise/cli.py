@@ -20,7 +20,7 @@ except ImportError as error:  # pragma: no cover - the message is the point
 from PIL import Image
 
 import renoise
-from renoise import archive, families, images, models
+from renoise import archive, families, images, models, presets
 
 _INVERSION = ".safetensors"
 
@@ -118,7 +118,7 @@ Dtype = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        callback=_one_of(*renoise.presets.PRESETS),
+        callback=_one_of(*presets.PRESETS),
         help="Settings by name ([b]renoise models[/b] lists them); by default what suits model and scheduler.",
     ),
 ]
@@ -234,19 +234,58 @@ def demo(
     _write(picture, output)
 
 
+# What makes a difference to the preset of a pipeline: words for it, and what stands for it in presets.preset_name.
+_FLOW: dict[str, Any] = {"scheduler": "FlowMatchEulerDiscreteScheduler", "config": {}}
+_UNET_SAMPLERS: dict[str, dict[str, Any]] = {
+    "LCM, TCD": {"scheduler": "LCMScheduler", "config": {}},
+    "Euler, trailing": {"scheduler": "EulerDiscreteScheduler", "config": {"timestep_spacing": "trailing"}},
+    "any other": {"scheduler": "DDIMScheduler", "config": {}},
+}
+_FLOW_SAMPLERS: dict[str, dict[str, Any]] = {"any": _FLOW}
+_DISTILLABLE_SAMPLERS: dict[str, dict[str, Any]] = {"any, few-step model": {**_FLOW, "few_step": True}, "any": _FLOW}
+
+
+def _recognised() -> dict[tuple[str, str], list[str]]:
+    """Samplers with the presets that they get, a line each, and the pipelines of which that holds."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for rules in families.FAMILIES.values():
+        flow = _DISTILLABLE_SAMPLERS if rules.few_step else _FLOW_SAMPLERS
+        samplers = flow if rules.patch else _UNET_SAMPLERS
+        for pipeline in rules.pipelines:
+            names = [presets.preset_name(pipeline, **sampler) for sampler in samplers.values()]
+            groups.setdefault(("\n".join(samplers), "\n".join(names)), []).append(pipeline)
+    return groups
+
+
 @app.command("models")
 def list_models() -> None:
-    """List the embedded models, the presets, and the pipelines that are supported."""
-    table = Table("model", "what it is", title="Embedded models", title_justify="left")
+    """List the embedded models, the pipelines that are recognised with the preset of each, and the presets."""
+    table = _table("Embedded models", "model", "what it is")
     for name, about in models.ABOUT.items():
         table.add_row(name, about)
     console.print(table)
-    table = Table("preset", "steps", "what it should reach, and the source", title="Presets", title_justify="left")
-    for name, settings in renoise.presets.PRESETS.items():
-        table.add_row(name, str(settings.num_inference_steps), settings.score)
+    table = _table(
+        "Pipelines of diffusers, and the preset that each gets by its sampler", "pipeline", "sampler", "preset"
+    )
+    for (samplers, names), pipelines in _recognised().items():
+        table.add_row("\n".join(pipelines), samplers, names)
     console.print(table)
-    kinds = [kind for rules in families.FAMILIES.values() for kind in rules.pipelines]
-    console.print("Supported diffusers pipelines: " + ", ".join(kinds))
+    table = _table(
+        "Presets: where the numbers come from, and what they should reach", "preset", "steps", "source; score"
+    )
+    for name, settings in presets.PRESETS.items():
+        table.add_row(name, str(settings.num_inference_steps), f"{settings.source}\n[dim]{settings.score}[/dim]")
+    console.print(table)
+    console.print(
+        "The paper is ReNoise (Garibi et al., ECCV 2024). Networks that do not predict noise go without its edit "
+        "losses. SD3.5 Turbo and Z-Image Turbo do not say of themselves that they take few steps: pass --preset "
+        "flow-few-step.",
+        highlight=False,
+    )
+
+
+def _table(title: str, *columns: str) -> Table:
+    return Table(*columns, title=title, title_justify="left", title_style="bold", show_lines=True)
 
 
 def _quieten() -> None:

@@ -1,13 +1,14 @@
 """Drivers answer the queries of an inversion, m(z, t, prompt), with a pipeline's networks.
 
-`DirectDenoiser` calls the network itself, the way the loop of the stock pipeline does: same embeddings, same
-conditioning, same guidance, so that its answers are those that the pipeline would compute.
+`DirectDenoiser` calls the network of a UNet pipeline itself, the way the loop of the stock pipeline does: same
+embeddings, same conditioning, same guidance, so that its answers are those that the pipeline would compute.
+`rehearsal` does that for transformers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,19 +34,21 @@ class DirectDenoiser:
     def __init__(
         self,
         pipe: Any,
-        prompts: Sequence[str],
+        prompts: Sequence[str] | None,
         negative_prompts: Sequence[str] | None,
         guidance_scale: float,
         table: StepTable,
+        embeddings: Mapping[str, Any] | None = None,
     ) -> None:
         """Encode the prompts.
 
         Args:
-            prompts: one per latent of the batch.
+            prompts: one per latent of the batch, or None where `embeddings` holds prompt_embeds.
             negative_prompts: one per latent, or None for the pipeline's default (SDXL: zero embeddings, which the
                 empty prompt "" is not). They count under guidance only.
             guidance_scale: g; 1 means no guidance whatever the family. From 0 to 1 means the same, as in diffusers.
             table: the sampler's steps; its timesteps and input scales are what the network is handed.
+            embeddings: prompts that are encoded already, by the keywords of the pipeline's call.
 
         Raises:
             TypeError: an unsupported pipeline, or prompts that are not text.
@@ -55,11 +58,14 @@ class DirectDenoiser:
         self._xl = family(pipe) == "sdxl"
         if not math.isfinite(guidance_scale) or guidance_scale < 0:
             raise ValueError(f"guidance_scale {guidance_scale!r} is not a number from 0 up; 1 means no guidance")
-        prompts = _texts(prompts, "prompts")
+        embeddings = dict(embeddings or {})
+        if embeddings.get("prompt_embeds") is None:
+            prompts = _texts(prompts, "prompts")
+        batch = len(embeddings["prompt_embeds"] if prompts is None else prompts)
         if negative_prompts is not None:
             negative_prompts = _texts(negative_prompts, "negative_prompts")
-            if len(negative_prompts) != len(prompts):
-                raise ValueError(f"{len(negative_prompts)} negative_prompts for {len(prompts)} prompts: pass one each")
+            if len(negative_prompts) != batch:
+                raise ValueError(f"{len(negative_prompts)} negative_prompts for {batch} prompts: pass one each")
         self._embedded = getattr(pipe.unet.config, "time_cond_proj_dim", None)  # width of a guidance embedding
         if self._embedded is not None and any(negative_prompts or ()):
             raise ValueError(
@@ -70,7 +76,7 @@ class DirectDenoiser:
         # both are looked up in all modules of the pipeline, which takes longer than some small network
         self._device, self._dtype = pipe._execution_device, pipe.unet.dtype
         self._table = table
-        self._batch = len(prompts)
+        self._batch = batch
         self._guidance = max(1.0, float(guidance_scale))
         self._doubled = self._guidance > 1 and self._embedded is None
         # integers or floats, as this scheduler hands them to the network; the network itself computes with floats
@@ -82,6 +88,7 @@ class DirectDenoiser:
                 num_images_per_prompt=1,
                 do_classifier_free_guidance=self._doubled,
                 negative_prompt=negative_prompts if self._doubled else None,
+                **embeddings,
             )
         # groups of embeddings [1 or 2, batch, ...]: negative, prompted
         self._text = torch.stack([encoded[1], encoded[0]] if self._doubled else [encoded[0]])
@@ -143,7 +150,7 @@ def _rows(groups: Tensor, copies: int) -> Tensor:
     return groups.unsqueeze(1).expand(-1, copies, *groups.shape[1:]).flatten(0, 2)
 
 
-def _texts(value: Sequence[str], name: str) -> list[str]:
+def _texts(value: Sequence[str] | None, name: str) -> list[str]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise TypeError(f"{name} {value!r} is not a list of texts: write [{value!r}]")
     for text in value:

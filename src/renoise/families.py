@@ -10,7 +10,36 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["FAMILIES", "Family", "call_keywords", "denoiser", "family", "few_step", "target_size"]
+__all__ = ["EMBEDDINGS", "FAMILIES", "Family", "Loop", "call_keywords", "denoiser", "family", "few_step", "target_size"]
+
+EMBEDDINGS = frozenset(
+    prefix + name
+    for prefix in ("", "negative_")
+    for name in ("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask", "prompt_embeds_mask")
+)
+"""Keywords that carry prompts in place of texts; a direct driver reads these and no others."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How the loop of a transformer pipeline asks its network, for a driver that asks in the same way.
+
+    Attributes:
+        latents, timestep: the network's names for them.
+        time: what the network is handed for timesteps [rows], given the network and these.
+        lay: the network's form of latents [rows, ...].
+        take: predictions [rows, ...] from what the network returns.
+        guide: the guided prediction from the two answers, in the order in which the loop gets them, and the scale.
+        twice: whether the two answers are two calls, and not the halves of one doubled batch.
+    """
+
+    latents: str = "hidden_states"
+    timestep: str = "timestep"
+    time: Callable[[Any, Any], Any] = field(default=lambda network, t: t)
+    lay: Callable[[Any], Any] = field(default=lambda z: z)
+    take: Callable[[Any], Any] = field(default=lambda answer: answer)
+    guide: Callable[[Any, Any, float], Any] = field(default=lambda u, c, scale: u + scale * (c - u))
+    twice: bool = False
 
 
 @dataclass(frozen=True)
@@ -20,7 +49,8 @@ class Family:
     Attributes:
         pipelines: names of diffusers' classes; subclasses count too.
         guidance: keywords of the pipeline's call for a pipeline and a guidance scale of 1 (none) or more.
-        direct: whether `drivers.DirectDenoiser` knows it.
+        direct: the direct driver that knows it: "unet" is `drivers.DirectDenoiser`, a loop is for
+            `rehearsal.RehearsedDenoiser`, None leaves it to the pipeline's own loop.
         packed: whether the loop carries token sequences [batch, tokens, 4 channels], one token for 2 x 2 latents, in
             place of maps [batch, channels, height, width].
         statistics: where the auto-encoder's mean and standard deviation stand: "scale" is its scaling_factor alone,
@@ -28,16 +58,18 @@ class Family:
             running statistics, of 2 x 2 latents.
         frames: whether the auto-encoder is one of videos, for which a picture is one frame.
         patch: side, in latents, of what the network takes as one token; 0 for UNets, which halve the side instead.
+        few_step: whether a pipeline was distilled to few steps, where it says so of itself.
         keywords: further keywords that its call needs here.
     """
 
     pipelines: tuple[str, ...]
     guidance: Callable[[Any, float], dict[str, Any]] = field(default=lambda pipe, scale: {"guidance_scale": scale})
-    direct: bool = False
+    direct: Literal["unet"] | Loop | None = None
     packed: bool = False
     statistics: Literal["scale", "shift", "config", "batch norm"] = "scale"
     frames: bool = False
     patch: int = 2
+    few_step: Callable[[Any], bool] | None = None
     keywords: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -52,20 +84,71 @@ def _qwen_guidance(pipe: Any, scale: float) -> dict[str, Any]:
     return {"true_cfg_scale": 1.0, "guidance_scale": scale} if embedded else {"true_cfg_scale": scale}
 
 
+def _stacked(maps: Sequence[Any]) -> Any:
+    """Z-Image takes and returns a list of videos of one frame, and predicts the velocity towards the picture."""
+    import torch
+
+    return -torch.stack(list(maps)).squeeze(2)
+
+
+def _rescaled(c: Any, u: Any, scale: float) -> Any:
+    """Qwen-Image gives the guided prediction of every token the length of the prompted one."""
+    m = u + scale * (c - u)
+    return m * (c.norm(dim=-1, keepdim=True) / m.norm(dim=-1, keepdim=True))
+
+
+def _thousandth(network: Any, t: Any) -> Any:
+    return t / 1000
+
+
 FAMILIES: dict[str, Family] = {
-    "sd": Family(("StableDiffusionPipeline",), direct=True, patch=0),
-    "lcm": Family(("LatentConsistencyModelPipeline",), direct=True, patch=0),
-    "sdxl": Family(("StableDiffusionXLPipeline",), direct=True, statistics="config", patch=0),
+    "sd": Family(("StableDiffusionPipeline",), direct="unet", patch=0),
+    "lcm": Family(("LatentConsistencyModelPipeline",), direct="unet", patch=0),
+    "sdxl": Family(("StableDiffusionXLPipeline",), direct="unet", statistics="config", patch=0),
     "sd-controlnet": Family(("StableDiffusionControlNetPipeline",), patch=0),
     "sdxl-controlnet": Family(("StableDiffusionXLControlNetPipeline",), statistics="config", patch=0),
-    "sd3": Family(("StableDiffusion3Pipeline",), statistics="shift"),
-    "flux": Family(("FluxPipeline",), packed=True, statistics="shift"),
-    "flux2": Family(("Flux2KleinPipeline",), packed=True, statistics="batch norm"),
-    "z-image": Family(("ZImagePipeline",), guidance=_z_image_guidance, statistics="shift"),
-    "qwen-image": Family(
-        ("QwenImagePipeline",), guidance=_qwen_guidance, packed=True, statistics="config", frames=True
+    "sd3": Family(("StableDiffusion3Pipeline",), direct=Loop(), statistics="shift"),
+    "flux": Family(
+        ("FluxPipeline",),
+        direct=Loop(time=_thousandth),
+        packed=True,
+        statistics="shift",
+        few_step=lambda pipe: not pipe.transformer.config.guidance_embeds,
     ),
-    "sana": Family(("SanaPipeline",), patch=1, keywords={"use_resolution_binning": False}),
+    "flux2": Family(
+        ("Flux2KleinPipeline",),
+        direct=Loop(time=_thousandth, guide=lambda c, u, scale: u + scale * (c - u), twice=True),
+        packed=True,
+        statistics="batch norm",
+        few_step=lambda pipe: bool(pipe.config.is_distilled),
+    ),
+    "z-image": Family(
+        ("ZImagePipeline",),
+        guidance=_z_image_guidance,
+        direct=Loop(
+            latents="x",
+            timestep="t",
+            time=lambda network, t: (1000 - t) / 1000,
+            lay=lambda z: list(z.unsqueeze(2).unbind()),
+            take=_stacked,
+            guide=lambda c, u, scale: c + (scale - 1) * (c - u),
+        ),
+        statistics="shift",
+    ),
+    "qwen-image": Family(
+        ("QwenImagePipeline",),
+        guidance=_qwen_guidance,
+        direct=Loop(time=_thousandth, guide=_rescaled, twice=True),
+        packed=True,
+        statistics="config",
+        frames=True,
+    ),
+    "sana": Family(
+        ("SanaPipeline",),
+        direct=Loop(time=lambda network, t: t * network.config.timestep_scale),
+        patch=1,
+        keywords={"use_resolution_binning": False},
+    ),
 }
 
 # What api decides itself; handed over in pipe_kwargs they would contradict it.
@@ -82,6 +165,7 @@ _DECIDED = {
     "output_type": "pictures and latents come back as attributes and by methods",
     "return_dict": "the result is no pipeline output",
     "denoising_end": "pass strength= for a part of the schedule",
+    "strength": "pass it to invert, as strength=; an edit starts where its inversion ended",
 }
 
 
@@ -113,10 +197,8 @@ def few_step(pipe: Any) -> bool:
 
     Others do not say it (SD3.5 Turbo, Z-Image Turbo): pass num_inference_steps and a preset.
     """
-    name = family(pipe)
-    return (name == "flux" and not pipe.transformer.config.guidance_embeds) or (
-        name == "flux2" and bool(pipe.config.is_distilled)
-    )
+    told = FAMILIES[family(pipe)].few_step
+    return told is not None and told(pipe)
 
 
 def target_size(pipe: Any, size: int | tuple[int, int] | None) -> tuple[int, int]:
@@ -171,6 +253,8 @@ def call_keywords(
             raise TypeError(f"{kind} takes no {keyword!r}, handed over in pipe_kwargs; it takes {', '.join(accepted)}")
     if prompts is None and extra.get("prompt_embeds") is None:
         raise ValueError("no prompt: pass prompt=, or its embeddings by pipe_kwargs={'prompt_embeds': ...}")
+    if prompts is not None and extra.get("prompt_embeds") is not None:
+        raise ValueError(f"a prompt, {prompts[0]!r}, and prompt_embeds in pipe_kwargs: pass one of them")
     keywords: dict[str, Any] = {**FAMILIES[name].guidance(pipe, guidance_scale), **FAMILIES[name].keywords}
     if prompts is not None:
         keywords["prompt"] = list(prompts)

@@ -28,7 +28,7 @@ from torch import Tensor
 from renoise.inversion import Query
 from renoise.schedule import StepTable
 
-__all__ = ["Job", "Measure", "placed", "stand_in", "through"]
+__all__ = ["Job", "Measure", "check_free", "no_bar", "placed", "stand_in", "through"]
 
 _Result = TypeVar("_Result")
 Measure = Callable[[], StepTable]
@@ -76,7 +76,7 @@ def through(
 
     standing = stand_in(pipe.scheduler, start, float(keywords.get("eta", 0.0)), on_pass)
     device = pipe._execution_device
-    with placed(pipe, standing), _no_bar(pipe):
+    with placed(pipe, standing), no_bar(pipe):
         # the generator of the thrown-away latents, so that the global one is not drawn from
         pipe(**keywords, generator=torch.Generator(device).manual_seed(0), output_type="latent", return_dict=False)
     if not standing.ended:
@@ -182,6 +182,15 @@ class _StandIn:
             self._query, self.ended, self.result = None, True, stop.value
 
 
+def check_free(scheduler: Any) -> None:
+    """Refuses, by RuntimeError, the scheduler of a pipeline whose own has a stand-in at the moment."""
+    if isinstance(scheduler, _StandIn):
+        raise RuntimeError(
+            "this pipeline is in the middle of an inversion: wait for its end, or make a second pipeline with the same "
+            "networks, type(pipe)(**pipe.components)"
+        )
+
+
 def stand_in(
     scheduler: Any,
     begin: Callable[[Measure], Job[Any]],
@@ -189,11 +198,7 @@ def stand_in(
     on_pass: Callable[[int], None] | None = None,
 ) -> Any:
     """A stand-in of the scheduler's own class, since pipelines test for classes and read signatures."""
-    if isinstance(scheduler, _StandIn):
-        raise RuntimeError(
-            "this pipeline is in the middle of an inversion: wait for its end, or make a second pipeline with the same "
-            "networks, type(pipe)(**pipe.components)"
-        )
+    check_free(scheduler)
     kind = type(scheduler)
     methods = {
         # pipelines look for sigmas, timesteps, eta and generator among the parameters
@@ -225,7 +230,7 @@ class _Timesteps(torch.Tensor):
 
 
 @contextmanager
-def _no_bar(pipe: Any) -> Iterator[None]:
+def no_bar(pipe: Any) -> Iterator[None]:
     """Without the pipeline's own progress bar, which would count to the wrong end."""
     before = getattr(pipe, "_progress_bar_config", None)
     pipe._progress_bar_config = {**(before or {}), "disable": True}

@@ -1,0 +1,178 @@
+"""The direct driver of transformer pipelines: what a rehearsal costs and leaves behind, and what the network is asked.
+
+That its answers are those of the pipeline's own loop is tested in `test_stand_in`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tiny_flow
+import torch
+from test_stand_in import FLOW, KINDS, embeddings, inverted, settings, size_of
+from torch import Tensor
+
+import renoise
+from renoise import rehearsal
+from renoise.families import FAMILIES, Loop, call_keywords, family
+from renoise.inversion import Query
+from renoise.rehearsal import RehearsedDenoiser, rehearse
+from renoise.stand_in import placed, stand_in
+
+TWICE = ("flux2", "qwen")  # ask a second time under guidance
+
+
+def rehearsed(pipe: Any, guidance: float) -> tuple[rehearsal.Rehearsal, Loop]:
+    loop = FAMILIES[family(pipe)].direct
+    assert isinstance(loop, Loop)
+    height, width = size_of(pipe)
+    keywords = call_keywords(pipe, None, None, guidance, embeddings(pipe, guidance))
+    keywords |= {"height": height, "width": width, "num_inference_steps": 3}
+    return rehearse(pipe, keywords, loop, guided=guidance > 1), loop
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+@pytest.mark.parametrize("name", FLOW)
+def test_direct_calls_save_the_evaluation_that_a_loop_throws_away(name: str, guidance: float) -> None:
+    pipe, calls = FLOW[name](), {}
+    for driver in ("direct", "pipeline"):
+        evaluated: list[int] = []
+        hook = pipe.transformer.register_forward_hook(lambda *_, seen=evaluated: seen.append(1))
+        assert inverted(pipe, settings(2, 1, guidance), driver=driver).passes == 4
+        hook.remove()
+        calls[driver] = len(evaluated)
+    each = 2 if guidance > 1 and name in TWICE else 1
+    assert calls == {"direct": 4 * each + each - 1, "pipeline": 4 * each + each}
+
+
+def test_a_distilled_network_is_asked_once_under_guidance() -> None:
+    """FLUX.2 klein ignores guidance where it was distilled, and its pipeline then asks once only."""
+    pipe = tiny_flow.flux2(is_distilled=True)
+    found = [inverted(pipe, settings(2, 1, 2.5), driver=driver) for driver in ("direct", "pipeline")]
+    assert torch.equal(found[0].latents, found[1].latents)
+
+
+@pytest.mark.parametrize("name", FLOW)
+def test_a_rehearsal_leaves_nothing_behind(name: str) -> None:
+    pipe = FLOW[name]()
+    scheduler, before = pipe.scheduler, {key: repr(value) for key, value in vars(pipe.scheduler).items()}
+    config, random_state, hooks = dict(pipe.config), torch.get_rng_state(), len(pipe.transformer._forward_pre_hooks)
+    rehearsed(pipe, 1.0)
+    assert pipe.scheduler is scheduler
+    assert {key: repr(value) for key, value in vars(scheduler).items()} == before
+    assert dict(pipe.config) == config
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert len(pipe.transformer._forward_pre_hooks) == hooks
+
+
+def test_a_failing_rehearsal_is_put_back_too() -> None:
+    pipe = tiny_flow.sd3()
+    scheduler, hooks = pipe.scheduler, len(pipe.transformer._forward_pre_hooks)
+    with pytest.raises(ValueError, match="has to be of type"):
+        rehearse(pipe, {"prompt": 7}, Loop(), guided=False)
+    assert pipe.scheduler is scheduler
+    assert len(pipe.transformer._forward_pre_hooks) == hooks
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+@pytest.mark.parametrize("name", FLOW)
+def test_copies_are_answered_one_after_the_other(name: str, guidance: float) -> None:
+    pipe = FLOW[name]()
+    found, loop = rehearsed(pipe, guidance)
+    denoise = RehearsedDenoiser(found, loop, guidance, found.measure())
+    shown = found.cues[0][loop.latents]
+    shape = shown[0].squeeze(1).shape if isinstance(shown, list) else shown[0].shape
+    z = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    both = denoise(Query(z, 1, copies=2))
+    assert both.shape == z.shape
+    for block in range(2):
+        rows = slice(2 * block, 2 * block + 2)
+        assert torch.equal(both[rows], denoise(Query(z[rows], 1)))
+    assert not torch.equal(denoise(Query(z[:2], 0)), denoise(Query(z[:2], 1)))  # time counts
+
+
+@pytest.mark.parametrize("name", FLOW)
+def test_half_precision_networks_are_asked_in_their_own(name: str) -> None:
+    pipe, half = FLOW[name](), torch.bfloat16
+    torch.nn.Module.to(pipe.transformer, half)
+    cast: dict[str, Any] = {}
+    for key, value in embeddings(pipe).items():
+        whole = [row.to(half) for row in value] if isinstance(value, list) else value
+        cast[key] = whole.to(half) if isinstance(whole, Tensor) and whole.is_floating_point() else whole
+    found = [inverted(pipe, settings(3, 2), driver=driver, pipe_kwargs=cast) for driver in ("direct", "pipeline")]
+    assert found[0].latents.dtype == torch.float32
+    assert torch.equal(found[0].latents, found[1].latents)
+
+
+def test_a_variance_beside_the_prediction_is_left_out_and_time_scaled() -> None:
+    pipe = tiny_flow.sana(transformer=tiny_flow.sana_transformer(out_channels=8, timestep_scale=0.5))
+    found = [inverted(pipe, settings(2, 1, 2.5), driver=driver) for driver in ("direct", "pipeline")]
+    assert torch.equal(found[0].latents, found[1].latents)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+@pytest.mark.parametrize("name", ["sd", "sdxl", "lcm", "sd3"])
+def test_texts_and_their_embeddings_are_the_same(name: str, guidance: float) -> None:
+    """Texts where the tiny pipeline can encode them, and the embeddings that it makes of them, by both drivers."""
+    pipe, prompts, negatives = KINDS[name](), ["a cat", "dogs in the rain"], ["ugly", "red dog"]
+    guided = guidance > 1 and name != "lcm"
+    given: dict[str, Any] = {"device": torch.device("cpu"), "do_classifier_free_guidance": guided}
+    given |= {"num_images_per_prompt": 1, "negative_prompt": negatives if guided else None}
+    if name == "sd3":
+        given |= {"prompt_2": None, "prompt_3": None}
+    with torch.no_grad():
+        encoded = pipe.encode_prompt(prompts, **given)
+    names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+    embedded = {key: value for key, value in zip(names, encoded, strict=False) if value is not None}
+    texts = {"prompt": prompts, "pipe_kwargs": {}} | ({"negative_prompt": negatives} if guided else {})
+    found = [
+        inverted(pipe, settings(2, 1, guidance), driver=driver, **scene).latents
+        for driver in ("direct", "pipeline")
+        for scene in (texts, {"prompt": None, "pipe_kwargs": embedded})
+    ]
+    for latents in found[1:]:
+        assert torch.equal(latents, found[0])
+
+
+def test_an_edit_by_text_takes_the_place_of_embeddings() -> None:
+    pipe = tiny_flow.sd3()
+    inversion = inverted(pipe, settings(2, 1))
+    by_text = inversion.edit(["a cat", "a dog"])
+    plain = renoise.api.Scene(("a cat", "a dog"), None, 1.0, {})
+    assert [picture.tobytes() for picture in by_text] == [
+        picture.tobytes() for picture in renoise.images.to_pil(inversion.regenerate(plain))
+    ]
+
+
+def test_a_compiled_network_is_rehearsed_too() -> None:
+    pipe = tiny_flow.flux()
+    plain = inverted(pipe, settings(1, 0)).latents
+    pipe.transformer = torch.compile(pipe.transformer, backend="eager")
+    torch.testing.assert_close(inverted(pipe, settings(1, 0)).latents, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_busy_pipeline_is_refused() -> None:
+    pipe = tiny_flow.flux()
+    with (
+        placed(pipe, stand_in(pipe.scheduler, lambda measure: pytest.fail("began"))),
+        pytest.raises(RuntimeError, match="in the middle of an inversion"),
+    ):
+        inverted(pipe, settings(2, 0))
+
+
+def test_a_pipeline_that_never_asks_is_named() -> None:
+    pipe = tiny_flow.sd3()
+
+    class Silent(type(pipe)):  # type: ignore[misc]
+        def __call__(self, **keywords: Any) -> None:
+            """A loop of no rounds."""
+
+    pipe.__class__ = Silent
+    with pytest.raises(RuntimeError, match="Silent never asked its network: pass driver='pipeline'"):
+        rehearse(pipe, {"prompt": ["a cat"]}, Loop(), guided=False)
+
+
+def test_names_are_sorted() -> None:
+    assert rehearsal.__all__ == sorted(rehearsal.__all__)
+    assert all(hasattr(rehearsal, name) for name in rehearsal.__all__)
