@@ -237,7 +237,27 @@ _LCM_BOUNDARY = 0.26
 # The published bound is 18 units of L2 at 512 pixels, where a latent has 4 x 64 x 64 numbers: sqrt(dim) = 128.
 _CORRECTION = 18 / 128
 
-# Names with "paper" or "reference" are the published method and nothing else; the "fast" ones are this library's own.
+# This library's own.  A sampler that draws no noise has none to match or to absorb with, so these suit both kinds.
+_FEW_STEP = Settings(
+    regions=(Region(iterations=2),),
+    solver="anderson",
+    start="expected",
+    noise="matched",
+    absorption=math.inf,
+    nearest=6,
+    num_inference_steps=4,
+    score="",
+    source="this library, chosen on validation pictures",
+)
+_MANY_STEP = replace(
+    _FEW_STEP,
+    regions=(Region(),),
+    nearest=1,
+    num_inference_steps=50,
+    score="",
+)
+
+# Names with "paper" or "reference" are the published method and nothing else.
 PRESETS: dict[str, Settings] = {
     "paper-sd": Settings(
         regions=_two_regions(_BOUNDARY, (1, (1, 2)), (1, (2, 2))),
@@ -277,61 +297,58 @@ PRESETS: dict[str, Settings] = {
         score="22.1 dB (paper, table 2, by the defaults of its code); 43 passes",
         source="defaults of the paper's code",
     ),
-    "flow": Settings(
+    "paper-flow": Settings(
         regions=(Region(iterations=1),),
         num_inference_steps=28,
         score="not measured on trained weights; 56 passes",
-        source="K = 1 as the paper for many steps; 28 steps as the pipelines of SD3 and FLUX.1 dev",
+        source="not published for flow matching: K = 1 as for many steps; 28 steps as SD3 and FLUX.1 dev",
     ),
-    "flow-few-step": Settings(
+    "paper-flow-few-step": Settings(
         regions=(Region(iterations=9),),
         num_inference_steps=4,
         score="not measured on trained weights; 40 passes",
-        source="K = 9 as the paper for 4 steps; 4 steps as FLUX.1 schnell",
+        source="not published for flow matching: K = 9 as for 4 steps; 4 steps as FLUX.1 schnell",
     ),
-    "fast": Settings(
+    "few-step": _FEW_STEP,
+    "fast": replace(
+        _FEW_STEP,
         regions=(Region(),),
-        solver="anderson",
-        start="expected",
-        noise="matched",
-        absorption=math.inf,
-        passes=8,
-        num_inference_steps=4,
-        score="measured on 16 validation pictures, emoji-turbo, to the auto-encoder's round trip: ancestral Euler "
-        "40.1 dB (5th percentile 35.8), LCM 39.5 (35.3), with side information in the noise; 8 passes",
-        source="this library, chosen on validation pictures",
+        nearest=4,
+        score="",
     ),
-    "fast-latent": Settings(
-        regions=(Region(),),
-        solver="anderson",
-        start="expected",
-        passes=20,
-        num_inference_steps=4,
-        score="measured likewise: ancestral Euler 39.0 dB (33.7), LCM 37.9 (32.9), without side information but with "
-        "z_T at 1.9 and 2.3 times its level; 20 passes",
-        source="this library, chosen on validation pictures",
+    "fast-latent": replace(
+        _FEW_STEP,
+        noise="independent",
+        absorption=0.0,
+        regions=(Region(0.9, iterations=4), Region(iterations=3)),
+        nearest=5,
+        score="",
     ),
-    "fast-deterministic": Settings(
-        regions=(Region(),),
-        solver="anderson",
-        start="expected",
-        nearest=1,
-        num_inference_steps=50,
-        score="measured on 8 validation pictures, emoji without guidance, DDIM, to the auto-encoder's round trip: "
-        "59.4 dB (55.9), where one renoising iteration per step takes 100 passes to 56.3 (52.7); 51 passes",
-        source="this library, chosen on validation pictures",
+    "many-step": _MANY_STEP,
+    "flow": replace(
+        _MANY_STEP,
+        num_inference_steps=28,
+        score="",
+        source="as many-step; 28 steps as the pipelines of SD3 and FLUX.1 dev",
     ),
 }
 
+def preset_name(
+    pipeline: str, scheduler: str, config: Mapping[str, Any], *, few_step: bool = False, published: bool = False
+) -> str:
+    """The key in `PRESETS` of the settings for a pipeline: this library's own, or those that were published.
 
-def preset_name(pipeline: str, scheduler: str, config: Mapping[str, Any], *, few_step: bool = False) -> str:
-    """The key in `PRESETS` of the settings for a pipeline; arguments as of `preset_for`."""
-    if _flow(scheduler, config):
-        return "flow-few-step" if few_step else "flow"
-    if scheduler.startswith(("LCM", "TCD")):
-        return "paper-lcm"
-    if scheduler.startswith("Euler") and config.get("timestep_spacing") == "trailing":
-        return "paper-sdxl-turbo"
+    Other arguments as of `preset_for`.
+    """
+    flow, consistency = _flow(scheduler, config), scheduler.startswith(("LCM", "TCD"))
+    trailing = scheduler.startswith("Euler") and config.get("timestep_spacing") == "trailing"
+    few = few_step if flow else consistency or trailing
+    if not published:
+        return "few-step" if few else "flow" if flow else "many-step"
+    if flow:
+        return "paper-flow-few-step" if few else "paper-flow"
+    if few:
+        return "paper-lcm" if consistency else "paper-sdxl-turbo"
     return "paper-sdxl" if "XL" in pipeline else "paper-sd"
 
 
@@ -357,8 +374,9 @@ def preset_for(
         pipeline: name of the pipeline's class.
         scheduler: name of its scheduler's class.
         config: the scheduler's configuration.
-        preset: a key of `PRESETS`, settings of one's own, or None to choose: few-step settings for the samplers that
-            few-step models ship with (LCM, TCD, Euler on a trailing grid), otherwise many steps.
+        preset: a key of `PRESETS`, settings of one's own, "paper" for what was published for such a pipeline, or None
+            to choose this library's: few-step settings for the samplers that few-step models ship with (LCM, TCD,
+            Euler on a trailing grid), otherwise many steps.
         few_step: whether a flow-matching pipeline is known to be distilled to few steps.
 
     Returns:
@@ -371,13 +389,14 @@ def preset_for(
     """
     predicted = "velocity" if _flow(scheduler, config) else str(config.get("prediction_type", "epsilon"))
     predicts_noise = predicted == "epsilon"
-    if preset is None:
-        chosen = PRESETS[preset_name(pipeline, scheduler, config, few_step=few_step)]
+    if preset in (None, "paper"):
+        name = preset_name(pipeline, scheduler, config, few_step=few_step, published=preset == "paper")
+        chosen = PRESETS[name]
         return chosen if predicts_noise else replace(chosen, edit_losses=None)
     if not isinstance(preset, (str, Settings)):
-        raise TypeError(f"preset={preset!r} is neither a name nor Settings: there are {', '.join(PRESETS)}")
+        raise TypeError(f"preset={preset!r} is neither a name nor Settings: there are paper, {', '.join(PRESETS)}")
     if isinstance(preset, str) and preset not in PRESETS:
-        raise ValueError(f"no preset is called {preset!r}: there are {', '.join(PRESETS)}")
+        raise ValueError(f"no preset is called {preset!r}: there are paper, {', '.join(PRESETS)}")
     settings = PRESETS[preset] if isinstance(preset, str) else preset
     if settings.edit_losses and not predicts_noise:
         shown = f"PRESETS[{preset!r}]" if isinstance(preset, str) else "settings"
