@@ -250,11 +250,11 @@ def test_latents_stay_float32_whatever_the_network_runs_in() -> None:
 @pytest.mark.parametrize(
     ("name", "preset"),
     [
-        ("sd-ddim", "paper-sd"),
-        ("sd-euler-a", "paper-sdxl-turbo"),
-        ("sd-lcm", "paper-lcm"),
-        ("sdxl-euler-a", "paper-sdxl-turbo"),
-        ("lcm", "paper-lcm"),
+        ("sd-ddim", "many-step"),
+        ("sd-euler-a", "few-step"),
+        ("sd-lcm", "few-step"),
+        ("sdxl-euler-a", "few-step"),
+        ("lcm", "few-step"),
     ],
 )
 def test_the_preset_follows_the_pipeline(name: str, preset: str) -> None:
@@ -292,7 +292,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"prompt": ["a", "b"]}, ValueError, "2 texts in prompt for 1 pictures; pass one for all, or one each"),
     ({"negative_prompt": 1.5}, TypeError, "negative_prompt=1.5 is not text"),
     ({"negative_prompt": ["a", "b"]}, ValueError, "2 texts in negative_prompt"),
-    ({"preset": "paper"}, ValueError, "no preset is called 'paper': there are paper-sd"),
+    ({"preset": "best"}, ValueError, "no preset is called 'best': there are paper, paper-sd"),
     ({"preset": 4}, TypeError, "preset=4 is neither a name nor Settings"),
     ({"num_inference_steps": 0}, ValueError, "num_inference_steps=0: pass a whole number"),
     ({"num_inference_steps": -4}, ValueError, "num_inference_steps=-4"),

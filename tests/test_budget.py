@@ -30,10 +30,13 @@ def test_without_a_total_regions_count_and_the_step_nearest_the_image_may_have_i
 
 
 @pytest.mark.parametrize(
-    ("passes", "dealt"), [(4, (1, 1, 1, 1)), (5, (1, 1, 1, 2)), (7, (1, 2, 2, 2)), (20, (5, 5, 5, 5))]
+    ("passes", "dealt"),
+    [(4, (1, 1, 1, 1)), (5, (1, 1, 1, 2)), (7, (1, 1, 2, 3)), (8, (1, 2, 2, 3)), (20, (4, 5, 5, 6))],
 )
 @pytest.mark.parametrize("absorption", [0.0, 0.5])
-def test_a_total_goes_round_from_the_image_on(passes: int, dealt: tuple[int, ...], absorption: float) -> None:
+def test_a_total_goes_round_from_the_image_on_and_once_more_to_the_nearest_step(
+    passes: int, dealt: tuple[int, ...], absorption: float
+) -> None:
     settings = Settings((Region(iterations=9),), nearest=3, passes=passes, absorption=absorption)
     assert budget(DETERMINISTIC, settings) == dealt
     assert budget(STOCHASTIC, replace(settings, absorption=0.0)) == dealt
@@ -47,11 +50,17 @@ def test_steps_that_cannot_absorb_come_first(passes: int, dealt: tuple[int, ...]
     assert budget(STOCHASTIC, Settings((Region(),), passes=passes, absorption=0.1)) == dealt
 
 
-def test_the_fast_presets_are_the_rule() -> None:
-    fast = PRESETS["fast"]
-    assert budget(STOCHASTIC, fast) == budget(STOCHASTIC, replace(fast, passes=8)) == (1, 1, 1, 5)
-    deterministic = PRESETS["fast-deterministic"]
-    assert budget(DETERMINISTIC, deterministic) == budget(DETERMINISTIC, replace(deterministic, passes=5))
+@pytest.mark.parametrize(
+    ("name", "rows", "passes"),
+    [
+        ("few-step", STOCHASTIC, 16),
+        ("fast", STOCHASTIC, 8),
+        ("fast-latent", STOCHASTIC, 20),
+        ("many-step", DETERMINISTIC, 5),
+    ],
+)
+def test_the_presets_are_the_rule(name: str, rows: StepTable, passes: int) -> None:
+    assert budget(rows, PRESETS[name]) == budget(rows, replace(PRESETS[name], passes=passes))
 
 
 @pytest.mark.parametrize("passes", range(4, 40))

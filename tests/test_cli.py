@@ -256,7 +256,7 @@ def test_help_says_what_every_option_means(command: tuple[str, ...], no_model: N
         (("invert", "{picture}", *WORDS, "--strength", "1.5"), 2, "Invalid value for '--strength'"),
         (("invert", "{picture}", *WORDS, "--seed", "-1"), 2, "Invalid value for '--seed'"),
         (("invert", "{picture}", *WORDS, "--dtype", "int8"), 2, "'int8' is not one of float32, bfloat16, float16"),
-        (("invert", "{picture}", *WORDS, "--preset", "best"), 2, "'best' is not one of paper-sd"),
+        (("invert", "{picture}", *WORDS, "--preset", "best"), 2, "'best' is not one of paper, paper-sd"),
         (("invert", "{picture}", *WORDS, "--model", "[b]x"), 1, "error: no embedded model is called '[b]x'"),
         (("invert", "{picture}", *WORDS, "--scheduler", "Euler"), 1, "diffusers has no scheduler 'Euler'"),
         (("reconstruct", "nowhere.safetensors"), 1, "nowhere.safetensors does not exist"),

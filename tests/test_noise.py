@@ -73,22 +73,40 @@ def test_with_a_perfect_noise_prediction_the_step_arrives(name: str, step: int) 
     torch.testing.assert_close(rows.forward(step, rows.noisy(step, z_0, e_t), e_t, eps), z_s, rtol=0, atol=1e-3)
 
 
-def test_independent_noise_is_as_drawn_and_leaves_noise_of_variance_1() -> None:
+def test_independent_noise_is_as_drawn_and_leaves_what_a_small_d_does_not_blow_up() -> None:
     rows = TABLES["Euler, epsilon"]
     z_0, e_s, z_s = latents(rows, 0)
     eps, e_t = independent(rows, 0, z_s, z_0, white(2))
     assert eps.equal(white(2))
-    assert e_t.square().mean().item() == pytest.approx(1, abs=2 * TOLERANCE)
     n, sigma_s = rows.n[0].item(), rows.sigma[1].item()
-    unshrunk = e_t * math.hypot(n, sigma_s) / math.sqrt(sigma_s**2 - n**2)
-    assert unshrunk.std().item() > 3, "what the published choice asks of z_t"
-    torch.testing.assert_close(math.sqrt(sigma_s**2 - n**2) * unshrunk + n * eps, sigma_s * e_s)
+    assert e_t.square().mean().item() == pytest.approx(1 + (n / sigma_s) ** 2, abs=4 * TOLERANCE)
+    asked = e_t * sigma_s / math.sqrt(sigma_s**2 - n**2)
+    assert asked.std().item() > 3, "what the published choice asks of z_t"
+    torch.testing.assert_close(math.sqrt(sigma_s**2 - n**2) * asked + n * eps, sigma_s * e_s)
+
+
+def test_nearest_the_image_details_are_enlarged_where_the_network_would_give_them_up() -> None:
+    """As much as undoes the estimate of a Gaussian, at little noise and at much; what is smooth stays."""
+    column = torch.arange(64) % 2 * 2.0 - 1
+    stripes = column.double().expand(SHAPE)
+    for name in ("DDIM, v", "Euler, epsilon"):
+        rows = TABLES[name]
+        alpha, sigma = rows.alpha[-1].item(), rows.sigma[-1].item()
+        _, e_t = matched(rows, 3, stripes, stripes, torch.zeros_like(stripes))
+        grown = (rows.noisy(3, stripes, e_t) / alpha)[..., 32] / stripes[..., 32] - 1
+        share = sigma**2 / (alpha**2 + sigma**2)
+        torch.testing.assert_close(grown, torch.full_like(grown, 2.4 * share * 2 / 3 * 2), rtol=0.35, atol=0)
+        assert (grown > 0).all()
 
 
 @pytest.mark.parametrize("rule", [independent, matched])
 def test_the_step_nearest_the_image_and_steps_without_noise(rule: Any) -> None:
     rows = TABLES["Euler, epsilon"]
-    assert all(noise.equal(white(2)) for noise in rule(rows, 3, white(0), white(0), white(2)))
+    flat = torch.ones(SHAPE, dtype=torch.float64)
+    eps, e_t = rule(rows, 3, flat, flat, white(2))
+    assert eps.equal(white(2))
+    torch.testing.assert_close(e_t, 0.5 * white(2))
+    assert all(noise.equal(white(2)) for noise in rule(rows.tail(1), 0, flat, white(0), white(2)))
     scheduler = diffusers.DDIMScheduler(**BETAS, clip_sample=False)
     scheduler.set_timesteps(4)
     rows = StepTable.measure(scheduler)

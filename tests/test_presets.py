@@ -81,26 +81,38 @@ def test_a_level_on_the_bound_belongs_to_the_region_above() -> None:
     assert settings.region(1.5) is high
 
 
+TRAILING = {"timestep_spacing": "trailing"}
+
+
 @pytest.mark.parametrize(
-    ("scheduler", "config", "pipeline", "expected"),
+    ("pipeline", "scheduler", "config", "few_step", "own", "published"),
     [
-        ("LCMScheduler", {}, "StableDiffusionPipeline", "paper-lcm"),
-        ("TCDScheduler", {}, "StableDiffusionXLPipeline", "paper-lcm"),
-        ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "trailing"}, "StableDiffusionPipeline", None),
-        ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "leading"}, "StableDiffusionPipeline", "paper-sd"),
-        ("DDIMScheduler", {}, "StableDiffusionXLPipeline", "paper-sdxl"),
-        ("DDIMScheduler", {"prediction_type": "epsilon"}, "StableDiffusionPipeline", "paper-sd"),
+        ("StableDiffusionPipeline", "LCMScheduler", {}, False, "few-step", "paper-lcm"),
+        ("StableDiffusionXLPipeline", "TCDScheduler", {}, False, "few-step", "paper-lcm"),
+        ("StableDiffusionPipeline", "EulerAncestralDiscreteScheduler", TRAILING, False, "few-step", "paper-sdxl-turbo"),
+        ("StableDiffusionPipeline", "EulerAncestralDiscreteScheduler", {}, False, "many-step", "paper-sd"),
+        ("StableDiffusionXLPipeline", "DDIMScheduler", {}, False, "many-step", "paper-sdxl"),
+        ("StableDiffusionPipeline", "DDIMScheduler", {"prediction_type": "epsilon"}, False, "many-step", "paper-sd"),
+        ("FluxPipeline", "FlowMatchEulerDiscreteScheduler", {}, False, "flow", "paper-flow"),
+        ("FluxPipeline", "FlowMatchEulerDiscreteScheduler", {}, True, "few-step", "paper-flow-few-step"),
     ],
 )
 def test_the_preset_that_suits_a_pipeline(
-    scheduler: str, config: dict[str, str], pipeline: str, expected: str | None
+    pipeline: str, scheduler: str, config: dict[str, str], few_step: bool, own: str, published: str
 ) -> None:
-    assert preset_for(pipeline, scheduler, config) is PRESETS[expected or "paper-sdxl-turbo"]
+    assert preset_for(pipeline, scheduler, config, few_step=few_step) is PRESETS[own]
+    paper = preset_for(pipeline, scheduler, config, "paper", few_step=few_step)
+    assert paper == PRESETS[published]
+
+
+def test_the_presets_chosen_suit_any_number_of_steps() -> None:
+    for name in ("few-step", "many-step", "flow", "fast", "fast-latent"):
+        assert PRESETS[name].passes is None, "a total would be refused for more steps than passes"
 
 
 def test_edit_losses_are_for_networks_that_predict_noise() -> None:
     config = {"prediction_type": "v_prediction"}
-    assert preset_for("StableDiffusionPipeline", "DDIMScheduler", config).edit_losses is None
+    assert preset_for("StableDiffusionPipeline", "DDIMScheduler", config, "paper").edit_losses is None
     with pytest.raises(ValueError, match=r"predicts v_prediction: pass dataclasses\.replace\(PRESETS\['paper-sd'\], "):
         preset_for("StableDiffusionPipeline", "DDIMScheduler", config, "paper-sd")
     with pytest.raises(ValueError, match=r"predicts v_prediction: pass dataclasses\.replace\(settings, "):
@@ -111,8 +123,8 @@ def test_presets_by_name_and_of_one_s_own() -> None:
     own = Settings((Region(iterations=3),))
     assert preset_for("StableDiffusionPipeline", "DDIMScheduler", {"prediction_type": "v_prediction"}, own) is own
     assert preset_for("StableDiffusionPipeline", "DDIMScheduler", {}, "paper-lcm") is PRESETS["paper-lcm"]
-    with pytest.raises(ValueError, match=r"no preset is called 'paper'.*paper-sdxl-turbo"):
-        preset_for("StableDiffusionPipeline", "DDIMScheduler", {}, "paper")
+    with pytest.raises(ValueError, match=r"no preset is called 'best': there are paper, .*paper-sdxl-turbo"):
+        preset_for("StableDiffusionPipeline", "DDIMScheduler", {}, "best")
 
 
 @pytest.mark.parametrize(

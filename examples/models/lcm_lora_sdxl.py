@@ -17,6 +17,6 @@ pipe = StableDiffusionXLPipeline.from_pretrained(
 )
 pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
 pipe.load_lora_weights("latent-consistency/lcm-lora-sdxl")
-inv = renoise.invert(pipe.to(device), picture, prompt, preset="paper-lcm")
+inv = renoise.invert(pipe.to(device), picture, prompt)  # preset "few-step"
 print(f"{inv.passes} passes, {inv.fidelity().item():.1f} dB of {inv.ceiling().item():.1f} dB")
 inv.edit(target).save(output)

@@ -13,6 +13,6 @@ import renoise
 picture, prompt, target, output = sys.argv[1:]
 device = "cuda" if torch.cuda.is_available() else "cpu"
 pipe = AutoPipelineForText2Image.from_pretrained("stabilityai/sdxl-turbo", dtype=torch.float16, variant="fp16")
-inv = renoise.invert(pipe.to(device), picture, prompt, preset="paper-sdxl-turbo")
+inv = renoise.invert(pipe.to(device), picture, prompt)  # preset "few-step"
 print(f"{inv.passes} passes, {inv.fidelity().item():.1f} dB of {inv.ceiling().item():.1f} dB")
 inv.edit(target).save(output)

@@ -13,6 +13,6 @@ import renoise
 picture, prompt, target, output = sys.argv[1:]
 device = "cuda" if torch.cuda.is_available() else "cpu"
 pipe = ZImagePipeline.from_pretrained("Tongyi-MAI/Z-Image-Turbo", dtype=torch.bfloat16)
-inv = renoise.invert(pipe.to(device), picture, prompt, preset="flow-few-step", num_inference_steps=9, strength=0.7)
+inv = renoise.invert(pipe.to(device), picture, prompt, preset="few-step", num_inference_steps=9, strength=0.7)
 print(f"{inv.passes} passes, {inv.fidelity().item():.1f} dB of {inv.ceiling().item():.1f} dB")
 inv.edit(target).save(output)

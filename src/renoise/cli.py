@@ -118,7 +118,7 @@ Dtype = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        callback=_one_of(*presets.PRESETS),
+        callback=_one_of("paper", *presets.PRESETS),
         help="Settings by name ([b]renoise models[/b] lists them); by default what suits model and scheduler.",
     ),
 ]
@@ -279,7 +279,7 @@ def list_models() -> None:
     console.print(
         "The paper is ReNoise (Garibi et al., ECCV 2024). Networks that do not predict noise go without its edit "
         "losses. SD3.5 Turbo and Z-Image Turbo do not say of themselves that they take few steps: pass --preset "
-        "flow-few-step.",
+        "few-step. --preset paper takes what was published for a pipeline.",
         highlight=False,
     )
 

@@ -246,7 +246,8 @@ _FEW_STEP = Settings(
     absorption=math.inf,
     nearest=6,
     num_inference_steps=4,
-    score="",
+    score="measured on 64 validation pictures, emoji-turbo, to the auto-encoder's round trip: ancestral Euler 44.6 dB "
+    "(5th percentile 41.2), LCM 43.9 (40.6), with side information in the noise; 16 passes",
     source="this library, chosen on validation pictures",
 )
 _MANY_STEP = replace(
@@ -254,7 +255,8 @@ _MANY_STEP = replace(
     regions=(Region(),),
     nearest=1,
     num_inference_steps=50,
-    score="",
+    score="measured on 8 validation pictures, emoji without guidance, to the auto-encoder's round trip: DDIM 59.4 dB, "
+    "Euler 60.0, where K = 1 takes 100 passes to 56.3 and 50.5; 51 passes",
 )
 
 # Names with "paper" or "reference" are the published method and nothing else.
@@ -314,7 +316,7 @@ PRESETS: dict[str, Settings] = {
         _FEW_STEP,
         regions=(Region(),),
         nearest=4,
-        score="",
+        score="measured likewise: ancestral Euler 41.2 dB (38.1), LCM 40.6 (37.4); 8 passes",
     ),
     "fast-latent": replace(
         _FEW_STEP,
@@ -322,16 +324,19 @@ PRESETS: dict[str, Settings] = {
         absorption=0.0,
         regions=(Region(0.9, iterations=4), Region(iterations=3)),
         nearest=5,
-        score="",
+        score="measured likewise: ancestral Euler 40.9 dB (34.0), LCM 40.8 (34.9), without side information but with "
+        "z_T at 1.9 and 2.3 times its level; 20 passes",
     ),
     "many-step": _MANY_STEP,
     "flow": replace(
         _MANY_STEP,
         num_inference_steps=28,
-        score="",
+        score="measured on 8 validation pictures, emoji asked as a flow-matching model with shift 3: 56.8 dB, where "
+        "K = 1 takes 56 passes to 43.1; 29 passes",
         source="as many-step; 28 steps as the pipelines of SD3 and FLUX.1 dev",
     ),
 }
+
 
 def preset_name(
     pipeline: str, scheduler: str, config: Mapping[str, Any], *, few_step: bool = False, published: bool = False
@@ -392,7 +397,7 @@ def preset_for(
     if preset in (None, "paper"):
         name = preset_name(pipeline, scheduler, config, few_step=few_step, published=preset == "paper")
         chosen = PRESETS[name]
-        return chosen if predicts_noise else replace(chosen, edit_losses=None)
+        return replace(chosen, edit_losses=None) if chosen.edit_losses and not predicts_noise else chosen
     if not isinstance(preset, (str, Settings)):
         raise TypeError(f"preset={preset!r} is neither a name nor Settings: there are paper, {', '.join(PRESETS)}")
     if isinstance(preset, str) and preset not in PRESETS:
