@@ -77,6 +77,8 @@ class Method:
         family: of `FAMILIES`: what is drawn as one line.
         settings: how to invert, and how many steps to generate with; a rival reads the second alone.
         rival: makes the queries in the library's place.
+        passes: of a rival, forward, per picture.
+        gradients: whether they ask for backward passes too.
         fine: inversion steps where they are not those of the settings.
         handful: whether edits are made where only a few methods' are wanted.
     """
@@ -85,6 +87,8 @@ class Method:
     family: str
     settings: Settings
     rival: Rival | None = None
+    passes: int = 0
+    gradients: bool = False
     fine: int | None = None
     handful: bool = False
 
@@ -121,12 +125,14 @@ def _renoise(sampler: Sampler, paper: Settings, bare: Settings) -> Iterator[Meth
 def _rivals(sampler: Sampler, bare: Settings, budgets: tuple[int, ...]) -> Iterator[Method]:
     steps = bare.num_inference_steps
     for passes in budgets:
-        yield Method(f"AIDI, {passes} passes", "AIDI", bare, partial(aidi, passes=passes // steps))
+        rival: Rival = partial(aidi, passes=passes // steps)
+        yield Method(f"AIDI, {passes} passes", "AIDI", bare, rival, passes)
     for each in (1, 2, 5) if sampler.few_step else (1, 2):
         rival = partial(gnri, passes=each, prior=_PRIOR)
-        yield Method(f"GNRI, {steps * each} passes", "GNRI", bare, rival, handful=each == 2)
+        name = f"GNRI, {steps * each} passes"
+        yield Method(name, "GNRI", bare, rival, steps * each, gradients=True, handful=each == 2)
     if sampler.few_step:
-        yield Method("edit-friendly", "edit-friendly", bare, edit_friendly, handful=True)
+        yield Method("edit-friendly", "edit-friendly", bare, edit_friendly, steps - 1, handful=True)
 
 
 def _ours(sampler: Sampler, steps: int) -> Iterator[Method]:

@@ -70,9 +70,7 @@ def blended(reverse: Callable[[Tensor], Tensor], start: Tensor) -> Generator[Ten
         z, before = reverse((before + m) / 2), m
 
 
-def aidi(
-    table: StepTable, z_0: Tensor, noises: Tensor | None, *, passes: int
-) -> Generator[Query, Tensor, Trajectory]:
+def aidi(table: StepTable, z_0: Tensor, noises: Tensor | None, *, passes: int) -> Generator[Query, Tensor, Trajectory]:
     """Invert by AIDI, `passes` a step; the other arguments as of `renoise.inversion.invert`."""
     z, reports = z_0, []
     for step in reversed(range(len(table))):
@@ -121,9 +119,7 @@ def gnri(
     return _trajectory(z, noises, reports)
 
 
-def edit_friendly(
-    table: StepTable, z_0: Tensor, noises: Tensor | None
-) -> Generator[Query, Tensor, Trajectory]:
+def edit_friendly(table: StepTable, z_0: Tensor, noises: Tensor | None) -> Generator[Query, Tensor, Trajectory]:
     """Invert by independently noised latents; `noises` [step, batch, ...] noise them.  One pass per step with noise.
 
     A step without noise, usually the last, is left to miss.  The whole noise is residual, so all of it counts as moved.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from test_inversion import SHAPE, TABLES, clean, noises, replayed, toy, white
 from torch import Tensor
 
 from benchmarks.rivals import Pullback, aidi, blended, edit_friendly, gnri, with_gradients
@@ -11,7 +12,6 @@ from renoise.inversion import Query, drive, invert, replay
 from renoise.presets import Region, Settings
 from renoise.solvers import solve
 from renoise.toy import Toy
-from test_inversion import SHAPE, TABLES, clean, noises, replayed, toy, white
 
 
 def test_edit_friendly_noise_replays_exactly_and_passes_through_the_noised_pictures() -> None:
