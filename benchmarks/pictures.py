@@ -40,7 +40,10 @@ class PictureSet:
         return [f"{concept}, {style} style" for concept, style in zip(self.concepts, self.styles, strict=True)]
 
     def first(self, count: int) -> "PictureSet":
-        return PictureSet(self.pixels[:count], self.concepts[:count], self.styles[:count])
+        return self.part(0, count)
+
+    def part(self, start: int, stop: int) -> "PictureSet":
+        return PictureSet(self.pixels[start:stop], self.concepts[start:stop], self.styles[start:stop])
 
 
 def load(split: str) -> PictureSet:

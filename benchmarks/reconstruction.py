@@ -1,216 +1,175 @@
-"""Reconstruction and editing of held-out emoji, by sampler and method: the published ablation on the embedded models.
+"""Reconstruction and editing of held-out emoji: methods of inversion x samplers x budgets, one record per picture.
 
-    python -m benchmarks.reconstruction                      # 64 pictures of the test split
-    python -m benchmarks.reconstruction --split validation   # for tuning
+    python -m benchmarks.reconstruction                      # 128 pictures of the test split, all samplers, docs
+    python -m benchmarks.reconstruction --docs-only          # tables and plots again, from the records
+    python -m benchmarks.reconstruction --list               # methods with their passes
 
-Writes one CSV row per picture and method to benchmarks/results, the summary to docs/reconstruction.md and a plot of
-quality against passes to docs/pictures/reconstruction.png. An edit changes the concept of the caption to that of
-another picture, keeping the style; the judge says how likely target and source concept are in what comes out.
+Records go to benchmarks/results/reconstruction-*.csv, whole methods at a time: an interrupted run goes on where it was
+when the same command is given again, and methods whose settings or weights have changed since are measured anew.
+
+Every picture of an artist whom no model ever saw, by the presets and the plain reversal that they must not fall below:
+
+    python -m benchmarks.reconstruction --split artist --count 765 --edits none --only "plain reversal" \
+        --only "fast, 8 passes" --only "fast-deterministic, 51 passes"
 """
 
+from __future__ import annotations
+
 import argparse
-import csv
-import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-import renoise
-from benchmarks import pictures
-from renoise import metrics, models
+from benchmarks import pictures, plots, tables
+from benchmarks.methods import SAMPLERS, Method, describe, methods
+from benchmarks.records import Records, Row, fingerprint
+from benchmarks.runs import run
+from benchmarks.scores import COLUMNS, Edits, edited, failed, reconstructed
+from renoise import models
 from renoise.api import measured_table
-from renoise.images import to_pil
+from renoise.inversion import count_passes
 from renoise.judge import Judge
-from renoise.presets import PRESETS, Region, Settings, plain
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks/results"
 BATCH = 16
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """A model with a scheduler; ``fine`` steps are those of the plain reversal that spends as much as ReNoise."""
-
-    model: str
-    scheduler: str | None
-    preset: str
-    iterations: tuple[int, ...]
-    fine: int
-
-
-SAMPLERS = {
-    "ancestral Euler, 4 steps": Sampler("emoji-turbo", None, "paper-sdxl-turbo", (1, 4, 9), 40),
-    "LCM, 4 steps": Sampler("emoji-turbo", "LCMScheduler", "paper-lcm", (1, 4, 9), 40),
-    "DDIM, 50 steps": Sampler("emoji", None, "paper-sd", (1, 4), 100),
-}
-
-
-def methods(sampler: Sampler) -> Iterator[tuple[str, Settings, int]]:
-    """Name, settings and inversion steps of every row of the table."""
-    full = PRESETS[sampler.preset]
-    steps = full.num_inference_steps
-    bare = replace(plain(full), num_inference_steps=steps)
-    yield "plain reversal", bare, steps
-    yield f"plain reversal, {sampler.fine} inversion steps", bare, sampler.fine
-    for iterations in sampler.iterations:
-        yield f"ReNoise K={iterations}", replace(bare, regions=(Region(iterations=iterations),)), steps
-    yield "+ averaging", replace(full, edit_losses=None, correction=0.0), steps
-    yield "+ edit losses", replace(full, correction=0.0), steps
-    if full.correction:
-        yield "+ noise correction", full, steps
-        yield "averaging + correction", replace(full, edit_losses=None), steps
+def measured(
+    pipe: Any, chosen: pictures.PictureSet, first: int, method: Method, edits: Edits | None, judge: Judge
+) -> list[Row]:
+    """Rows of one batch, whose first picture has the number `first`; one picture's failure spares the others."""
+    started = time.perf_counter()
+    try:
+        found = run(pipe, chosen, first, method)
+        seconds = (time.perf_counter() - started) / len(chosen)
+        scores = reconstructed(found)
+        if edits is not None:
+            scores |= edited(found, chosen, edits, judge, method.settings.guidance_scale)
+        passes, backward = found.inversion.passes, found.backward
+        side = any(step.noise_travel is not None for step in found.inversion.trajectory.steps)
+    except ValueError as error:
+        if "not finite" not in str(error):
+            raise
+        if len(chosen) > 1:
+            alone = [(i, chosen.part(i, i + 1), edits and edits.part(i, i + 1)) for i in range(len(chosen))]
+            return [row for i, one, its in alone for row in measured(pipe, one, first + i, method, its, judge)]
+        seconds, passes, backward, side, scores = 0.0, 0, 0, False, failed(1)
+    common = {"passes": passes, "backward": backward, "seconds": round(seconds, 4), "side_information": int(side)}
+    return [
+        {"number": first + i, "picture": caption}
+        | common
+        | {name: round(float(scores[name][i]), 5) if name in scores else "" for name in COLUMNS}
+        for i, caption in enumerate(chosen.captions)
+    ]
 
 
-def inverted(pipe, images, captions: list[str], settings: Settings, steps: int) -> renoise.Inversion:  # type: ignore[no-untyped-def]
-    """An inversion whose generation runs on the preset's steps even where the inversion took more."""
-    inversion = renoise.invert(pipe, images, captions, preset=replace(settings, num_inference_steps=steps))
-    if steps == settings.num_inference_steps:
-        return inversion
-    noises = inversion.trajectory.noises
-    stride = steps // settings.num_inference_steps
-    coarse = replace(inversion.trajectory, noises=None if noises is None else noises[::stride])
-    return replace(inversion, table=measured_table(pipe, settings.num_inference_steps), trajectory=coarse)
+def passes_of(pipe: Any, method: Method) -> int:
+    """Forward passes per picture of an inversion."""
+    if method.rival is not None:
+        return method.passes
+    return count_passes(measured_table(pipe, method.fine or method.settings.num_inference_steps), method.settings)
 
 
-def records(
-    name: str, sampler: Sampler, chosen: pictures.PictureSet, judge: Judge, dtype: str
-) -> Iterator[dict[str, object]]:
-    pipe = models.load(sampler.model, dtype=dtype, scheduler=sampler.scheduler)
-    pipe.set_progress_bar_config(disable=True)
-    images = to_pil(chosen.pixels)
-    shifted = chosen.concepts[1:] + chosen.concepts[:1]
-    targets = [f"{concept}, {style} style" for concept, style in zip(shifted, chosen.styles, strict=True)]
-    for method, settings, steps in tqdm(list(methods(sampler)), desc=name):
-        for start in range(0, len(images), BATCH):
-            part = slice(start, start + BATCH)
-            started = time.perf_counter()
-            inversion = inverted(pipe, images[part], chosen.captions[part], settings, steps)
-            seconds = (time.perf_counter() - started) / len(images[part])
-            ceiling = inversion.round_trip()
-            found = inversion.regenerate(inversion.scene)
-            edited = inversion.regenerate(
-                replace(inversion.scene, prompts=tuple(targets[part]), guidance_scale=settings.guidance_scale)
-            )
-            likely = judge.concept_probabilities(edited)
-            columns = {
-                "psnr_image": metrics.psnr(found, inversion.pixels),
-                "psnr_round_trip": metrics.psnr(found, ceiling),
-                "ssim": metrics.ssim(found, inversion.pixels),
-                "ceiling": inversion.ceiling(),
-                "z_std": inversion.latents.flatten(1).std(1)
-                / torch.linalg.vector_norm(torch.stack([inversion.table.alpha[0], inversion.table.sigma[0]])),
-                "edit_psnr_source": metrics.psnr(edited, inversion.pixels),
-                "edit_target": torch.stack([likely[i, judge.concepts.index(c)] for i, c in enumerate(shifted[part])]),
-                "edit_source": torch.stack(
-                    [likely[i, judge.concepts.index(c)] for i, c in enumerate(chosen.concepts[part])]
-                ),
-                "edit_hit": torch.tensor(
-                    [float(likely[i].argmax() == judge.concepts.index(c)) for i, c in enumerate(shifted[part])]
-                ),
-            }
-            for i, caption in enumerate(chosen.captions[part]):
-                row = {
-                    "sampler": name,
-                    "method": method,
-                    "passes": inversion.passes,
-                    "seconds": round(seconds, 4),
-                    "picture": caption,
-                }
-                yield row | {key: round(float(value[i]), 5) for key, value in columns.items()}
+def chosen_methods(args: argparse.Namespace) -> Iterator[tuple[str, Method, bool]]:
+    """Sampler, method, and whether its edits are made, of everything asked for."""
+    for name in args.sampler or SAMPLERS:
+        few_step = SAMPLERS[name].few_step
+        for method in methods(SAMPLERS[name]):
+            if args.only and method.name not in args.only:
+                continue
+            wanted = args.edits or ("all" if few_step else "few")
+            yield name, method, wanted == "all" or (wanted == "few" and method.handful)
 
 
-def summary(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """One line per sampler and method: mean, median and 5th percentile, and 95 % bootstrap interval of the mean."""
-    lines = []
+def check(rows: list[dict[str, str]]) -> str:
+    """How many pictures failed, and how many fell below their own plain reversal, by sampler and method."""
+    lines = [f"{sum(float(row['finite']) == 0 for row in rows)} of {len(rows)} results are not finite"]
+    floor = {(row["sampler"], row["number"]): row for row in rows if row["method"] == "plain reversal"}
     for sampler, method in dict.fromkeys((row["sampler"], row["method"]) for row in rows):
         mine = [row for row in rows if (row["sampler"], row["method"]) == (sampler, method)]
-
-        def column(name: str, mine: list[dict[str, object]] = mine) -> list[float]:
-            return [float(str(row[name])) for row in mine]
-
-        image, trip = column("psnr_image"), column("psnr_round_trip")
-        low, high = metrics.interval(image)
-        lines.append(
-            {
-                "sampler": sampler,
-                "method": method,
-                "passes": int(column("passes")[0]),
-                "dB": f"{statistics.mean(image):.1f} [{low:.1f}, {high:.1f}]",
-                "median": f"{statistics.median(image):.1f}",
-                "5th": f"{sorted(image)[len(image) // 20]:.1f}",
-                "dB to round trip": f"{statistics.mean(trip):.1f}",
-                "5th ": f"{sorted(trip)[len(trip) // 20]:.1f}",
-                "SSIM": f"{statistics.mean(column('ssim')):.3f}",
-                "std z_T": f"{statistics.mean(column('z_std')):.2f}",
-                "s/picture": f"{statistics.mean(column('seconds')):.2f}",
-                "edit hit": f"{statistics.mean(column('edit_hit')):.2f}",
-                "p(target)": f"{statistics.mean(column('edit_target')):.3f}",
-                "p(source)": f"{statistics.mean(column('edit_source')):.3f}",
-                "dB edit to source": f"{statistics.mean(column('edit_psnr_source')):.1f}",
-            }
-        )
-    return lines
+        pairs = [(row, floor[sampler, row["number"]]) for row in mine if (sampler, row["number"]) in floor]
+        worse = sum(float(own["psnr_round_trip"]) < float(base["psnr_round_trip"]) for own, base in pairs)
+        if method != "plain reversal" and pairs:
+            lines.append(f"{sampler}, {method}: {worse} of {len(pairs)} pictures are worse than their plain reversal")
+    return "\n".join(lines)
 
 
-def markdown(lines: list[dict[str, object]]) -> str:
-    keys = list(lines[0])
-    body = [" | ".join(str(line[key]) for key in keys) for line in lines]
-    return "\n".join(f"| {row} |" for row in [" | ".join(keys), " | ".join("---" for _ in keys), *body]) + "\n"
-
-
-def plot(lines: list[dict[str, object]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    names = list(dict.fromkeys(str(line["sampler"]) for line in lines))
-    figure, axes = pyplot.subplots(1, len(names), figsize=(5 * len(names), 4), squeeze=False, layout="constrained")
-    for axis, name in zip(axes[0], names, strict=True):
-        for line in (line for line in lines if line["sampler"] == name):
-            method = str(line["method"])
-            marker = "o" if method.startswith("ReNoise K") else "s" if "plain" in method else "^"
-            x, y = float(str(line["passes"])), float(str(line["dB to round trip"]))
-            axis.plot(x, y, marker, label=method)
-        axis.set(title=name, xlabel="network passes of the inversion", ylabel="dB to the auto-encoder's round trip")
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+def measure(args: argparse.Namespace, records: Records) -> None:
+    """Add to the records what they lack of everything asked for."""
+    judge, chosen = models.judge(), pictures.load(args.split).first(args.count)
+    edits = Edits.of(chosen, judge)
+    for sampler in args.sampler or SAMPLERS:
+        pipe = models.load(SAMPLERS[sampler].model, dtype=args.dtype, scheduler=SAMPLERS[sampler].scheduler)
+        pipe.set_progress_bar_config(disable=True)
+        weights = fingerprint(pipe.unet)
+        for name, method, wants_edits in chosen_methods(args):
+            depends = f"{describe(method)}; edits {wants_edits}; weights {weights}"
+            if name != sampler or records.has(sampler, method.name, depends):
+                continue
+            rows: list[Row] = []
+            with tqdm(
+                total=len(chosen) * passes_of(pipe, method), desc=f"{sampler}: {method.name}", unit="pass"
+            ) as bar:
+                for start in range(0, len(chosen), BATCH):
+                    part = chosen.part(start, start + BATCH)
+                    its = edits.part(start, start + BATCH) if wants_edits else None
+                    rows += measured(pipe, part, start, method, its, judge)
+                    bar.update(bar.total * len(part) // len(chosen))
+            block = {"sampler": sampler, "method": method.name, "family": method.family}
+            records.add(sampler, method.name, depends, [block | dict(row) for row in rows])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", default="test", choices=pictures.SPLITS)
-    parser.add_argument("--count", type=int, default=64)
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--sampler", action="append", choices=list(SAMPLERS), help="only these; by default all")
-    parser.add_argument("--docs", action="store_true", help="write the docs page and the plot too")
+    parser.add_argument("--count", type=int, default=128, help="pictures, the first so many")
+    parser.add_argument("--dtype", default="float32", help="of the networks")
+    parser.add_argument("--sampler", action="append", choices=list(SAMPLERS), help="only this one; repeatable")
+    parser.add_argument("--only", action="append", metavar="NAME", help="only this method; repeatable")
+    parser.add_argument("--edits", choices=["few", "all", "none"], help="by default all with few steps, few with many")
+    parser.add_argument("--output", type=Path, default=ROOT, help="folder that gets benchmarks/results and docs")
+    parser.add_argument("--docs-only", action="store_true", help="measure nothing")
+    parser.add_argument("--list", action="store_true", help="print methods and passes, and measure nothing")
     args = parser.parse_args()
-    judge, chosen = models.judge(), pictures.load(args.split).first(args.count)
-    rows = [
-        row for name in args.sampler or SAMPLERS for row in records(name, SAMPLERS[name], chosen, judge, args.dtype)
-    ]
-    RESULTS.mkdir(exist_ok=True)
+    asked = list(chosen_methods(args))
+    unknown = set(args.only or ()) - {method.name for _, method, _ in asked}
+    if unknown:
+        parser.error(f"no method is called {', '.join(sorted(unknown))}: --list prints their names")
+    if args.list:
+        show(asked)
+        return
     name = f"reconstruction-{args.split}{args.count}-{args.dtype}-torch{torch.__version__}"
-    with (RESULTS / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    lines = summary(rows)
-    print(markdown(lines))
-    if args.docs:
-        plot(lines, ROOT / "docs/pictures/reconstruction.png")
-        command = (
-            f"python -m benchmarks.reconstruction --split {args.split} --count {args.count} --dtype {args.dtype} --docs"
-        )
-        page = ROOT / "docs/reconstruction-table.md"
-        page.write_text(f"<!-- {command}; raw records: benchmarks/results/{name}.csv -->\n{markdown(lines)}")
+    records = Records(args.output / "benchmarks/results" / f"{name}.csv")
+    if not args.docs_only:
+        measure(args, records)
+    rows = records.rows()
+    print(check(rows))
+    suffix = "" if args.split == "test" else f"-{args.split}"
+    docs = args.output / "docs"
+    (docs / "pictures").mkdir(parents=True, exist_ok=True)
+    command = f"python -m benchmarks.reconstruction --split {args.split} --count {args.count} --dtype {args.dtype}"
+    source = f"<!-- {command}; records: benchmarks/results/{name}.csv -->\n"
+    (docs / f"reconstruction-table{suffix}.md").write_text(source + tables.page(rows))
+    plots.reconstruction(rows, docs / f"pictures/reconstruction{suffix}.png")
+
+
+def show(asked: list[tuple[str, Method, bool]]) -> None:
+    """Print what was asked for, with its passes per picture."""
+    for sampler in dict.fromkeys(name for name, _, _ in asked):
+        pipe = models.load(SAMPLERS[sampler].model, scheduler=SAMPLERS[sampler].scheduler)
+        total = 0
+        for method, edits in ((method, edits) for name, method, edits in asked if name == sampler):
+            steps = method.settings.num_inference_steps
+            guided = 2 if method.settings.guidance_scale > 1 else 1
+            backward = passes_of(pipe, method) if method.gradients else 0
+            evaluations = passes_of(pipe, method) + 2 * backward + steps * (1 + 2 * guided * edits)
+            total += evaluations
+            print(f"{sampler:26s} {method.name:40s} {passes_of(pipe, method):4d} passes{', edited' if edits else ''}")
+        print(f"{sampler}: about {total} network evaluations a picture, generation included, a backward pass as two\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,165 @@
+"""What the bench compares: samplers, and the methods of inversion that each is asked to undo.
+
+A method is the library's `Settings`, or a rival (`benchmarks.rivals`) with the settings that say how to generate.  The
+library's own presets are taken by name, with nothing but their number of passes changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+from torch import Tensor
+
+from benchmarks.rivals import aidi, edit_friendly, gnri
+from renoise.inversion import Query, Trajectory
+from renoise.presets import PRESETS, Region, Settings, plain
+from renoise.schedule import StepTable
+
+__all__ = ["FAMILIES", "SAMPLERS", "Method", "Rival", "Sampler", "describe", "methods"]
+
+Rival = Callable[[StepTable, Tensor, Tensor | None], Generator[Query, Tensor, Trajectory]]
+
+FAMILIES = (
+    "plain reversal",
+    "ReNoise",
+    "ReNoise, its options",
+    "AIDI",
+    "GNRI",
+    "edit-friendly",
+    "Anderson",
+    "ours, latent only",
+    "ours, noise absorbs",
+)
+_PRIOR = 0.0  # GNRI's lambda
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A model with a scheduler.
+
+    Attributes:
+        model: of `renoise.models`.
+        scheduler: diffusers class, None for the model's own.
+        paper: the preset of the published method; its steps are the sampler's.
+        iterations: K of plain renoising.
+        fine: numbers of inversion steps of a plain reversal that spends as much.
+        guidance: of edits.
+    """
+
+    model: str
+    scheduler: str | None
+    paper: str
+    iterations: tuple[int, ...]
+    fine: tuple[int, ...]
+    guidance: float = 1.0
+
+    @property
+    def few_step(self) -> bool:
+        return PRESETS[self.paper].num_inference_steps < 10
+
+
+SAMPLERS = {
+    "ancestral Euler, 4 steps": Sampler("emoji-turbo", None, "paper-sdxl-turbo", (1, 4, 9, 19), (8, 20, 40)),
+    "LCM, 4 steps": Sampler("emoji-turbo", "LCMScheduler", "paper-lcm", (1, 4, 9, 19), (8, 20, 40)),
+    "DDIM, 50 steps": Sampler("emoji", None, "paper-sd", (1, 3), (100,), guidance=4.0),
+    "Euler, 50 steps": Sampler("emoji", "EulerDiscreteScheduler", "paper-sd", (1, 3), (), guidance=4.0),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of a sampler's table.
+
+    Attributes:
+        name: unique within the sampler.
+        family: of `FAMILIES`: what is drawn as one line.
+        settings: how to invert, and how many steps to generate with; a rival reads the second alone.
+        rival: makes the queries in the library's place.
+        passes: of a rival, forward, per picture.
+        gradients: whether they ask for backward passes too.
+        fine: inversion steps where they are not those of the settings.
+        handful: whether edits are made where only a few methods' are wanted.
+    """
+
+    name: str
+    family: str
+    settings: Settings
+    rival: Rival | None = None
+    passes: int = 0
+    gradients: bool = False
+    fine: int | None = None
+    handful: bool = False
+
+
+def methods(sampler: Sampler) -> Iterator[Method]:
+    """Every method that makes sense on a sampler."""
+    paper = replace(PRESETS[sampler.paper], guidance_scale=sampler.guidance)
+    bare = plain(paper)
+    steps = bare.num_inference_steps
+    yield Method("plain reversal", "plain reversal", bare, handful=True)
+    for fine in sampler.fine:
+        yield Method(f"plain reversal, {fine} inversion steps", "plain reversal", bare, fine=fine)
+    yield from _renoise(sampler, paper, bare)
+    budgets = tuple(steps * (iterations + 1) for iterations in sampler.iterations if iterations < 10)
+    yield from _rivals(sampler, bare, budgets)
+    for passes in budgets:
+        anderson = replace(bare, solver="anderson", regions=(Region(iterations=passes // steps - 1),))
+        yield Method(f"Anderson, {passes} passes", "Anderson", anderson)
+    yield from _ours(sampler, steps)
+
+
+def _renoise(sampler: Sampler, paper: Settings, bare: Settings) -> Iterator[Method]:
+    for iterations in sampler.iterations:
+        settings = replace(bare, regions=(Region(iterations=iterations),))
+        yield Method(f"ReNoise K={iterations}", "ReNoise", settings, handful=iterations in (3, 9))
+    options = "ReNoise, its options"
+    yield Method("+ averaging", options, replace(paper, edit_losses=None, correction=0.0))
+    yield Method("+ edit losses", options, replace(paper, correction=0.0), handful=not paper.correction)
+    if paper.correction:
+        yield Method("+ noise correction", options, paper, handful=True)
+        yield Method("averaging + correction", options, replace(paper, edit_losses=None))
+
+
+def _rivals(sampler: Sampler, bare: Settings, budgets: tuple[int, ...]) -> Iterator[Method]:
+    steps = bare.num_inference_steps
+    for passes in budgets:
+        rival: Rival = partial(aidi, passes=passes // steps)
+        yield Method(f"AIDI, {passes} passes", "AIDI", bare, rival, passes)
+    for each in (1, 2, 5) if sampler.few_step else (1, 2):
+        rival = partial(gnri, passes=each, prior=_PRIOR)
+        name = f"GNRI, {steps * each} passes"
+        yield Method(name, "GNRI", bare, rival, steps * each, gradients=True, handful=each == 2)
+    if sampler.few_step:
+        yield Method("edit-friendly", "edit-friendly", bare, edit_friendly, steps - 1, handful=True)
+
+
+def _ours(sampler: Sampler, steps: int) -> Iterator[Method]:
+    def preset(name: str, passes: int) -> Settings:
+        chosen = replace(PRESETS[name], passes=passes, num_inference_steps=steps)
+        return replace(chosen, guidance_scale=sampler.guidance)
+
+    if not sampler.few_step:
+        for passes in (steps + 1, 2 * steps + 1):
+            settings = preset("fast-deterministic", passes)
+            yield Method(f"fast-deterministic, {passes} passes", "ours, latent only", settings, handful=True)
+        return
+    for passes in (8, 12, 20, 40):
+        settings = preset("fast-latent", passes)
+        yield Method(f"fast-latent, {passes} passes", "ours, latent only", settings, handful=passes == 20)
+    for passes in (4, 8, 13, 16, 20):
+        settings = preset("fast", passes)
+        yield Method(f"fast, {passes} passes", "ours, noise absorbs", settings, handful=passes == 8)
+
+
+def describe(method: Method) -> str:
+    """Everything that a method's records depend on besides sampler, weights and pictures."""
+    rival = "" if method.rival is None else _named(method.rival)
+    return f"{replace(method.settings, score='')} {rival} {method.fine}"
+
+
+def _named(rival: Rival) -> str:
+    if isinstance(rival, partial):
+        return f"{rival.func.__name__} {sorted(rival.keywords.items())}"
+    return getattr(rival, "__name__", "")

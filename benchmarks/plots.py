@@ -1,0 +1,90 @@
+"""Quality against passes, like figure 8 of the paper: one panel per sampler, one line per family of methods."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import pyplot
+
+from benchmarks.methods import FAMILIES
+from benchmarks.tables import DRAWS, Block, blocks, column, passes
+from renoise.metrics import Summary, interval
+
+__all__ = ["STYLE", "reconstruction"]
+
+# Okabe and Ito's colours, told apart with any colour vision, and a marker each for print.
+STYLE = dict(
+    zip(
+        FAMILIES,
+        (
+            ("#999999", "s"),
+            ("#000000", "o"),
+            ("#000000", "x"),
+            ("#E69F00", "v"),
+            ("#CC79A7", "P"),
+            ("#8B5A2B", "D"),
+            ("#56B4E9", "^"),
+            ("#0072B2", "o"),
+            ("#D55E00", "o"),
+        ),
+        strict=True,
+    )
+)
+
+
+def reconstruction(rows: Sequence[dict[str, str]], path: Path) -> None:
+    """Mean with its 95 % interval, and the 5th percentile dashed, in dB to the auto-encoder's round trip."""
+    matplotlib.use("agg")
+    samplers = list(dict.fromkeys(row["sampler"] for row in rows))
+    across = min(2, len(samplers))
+    down = -(-len(samplers) // across)
+    figure, axes = pyplot.subplots(down, across, figsize=(5 * across, 4 * down + 1), squeeze=False)
+    for axis, sampler in zip(axes.flat, samplers, strict=False):
+        _panel(axis, blocks(rows, sampler), sampler)
+    for axis in axes.flat[len(samplers) :]:
+        axis.set_axis_off()
+    entries = {label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    shown = {family: entries[family] for family in FAMILIES if family in entries}
+    figure.legend(shown.values(), shown.keys(), loc="lower center", ncols=min(3, len(shown)), frameon=False)
+    figure.tight_layout(rect=(0, 0.9 / (4 * down + 1), 1, 1))
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+def _panel(axis: Any, methods: dict[str, Block], title: str) -> None:
+    for family in FAMILIES:
+        mine = sorted((block for block in methods.values() if block[0]["family"] == family), key=passes)
+        if not mine:
+            continue
+        colour, marker = STYLE[family]
+        ours = family.startswith("ours")
+        x = [passes(block) for block in mine]
+        scores = [column(block, "psnr_round_trip") for block in mine]
+        mean, p5 = [statistics.mean(each) for each in scores], [Summary.of(each).p5 for each in scores]
+        low, high = zip(*(interval(each, draws=DRAWS) for each in scores), strict=True)
+        look = {"color": colour, "zorder": 3 if ours else 2}
+        joined = "-" if family != "ReNoise, its options" else ""
+        axis.plot(x, mean, joined, marker=marker, ms=6, lw=2.6 if ours else 1.3, label=family, **look)
+        axis.plot(x, p5, "--" if joined else "", lw=1.3 if ours else 0.8, alpha=0.8, **look)
+        axis.fill_between(x, low, high, alpha=0.15, lw=0, color=colour)
+    ticks = sorted({passes(block) for block in methods.values()})
+    axis.set_xscale("log")
+    axis.set_xticks(_apart(ticks), [str(tick) for tick in _apart(ticks)])
+    axis.minorticks_off()
+    axis.set_title(title, fontsize=11)
+    axis.set_xlabel("network passes of the inversion")
+    axis.set_ylabel("dB to the auto-encoder's round trip")
+    axis.grid(alpha=0.25)
+
+
+def _apart(ticks: list[int]) -> list[int]:
+    """Those far enough from the one before to be labelled on a log axis."""
+    kept = ticks[:1]
+    for tick in ticks[1:]:
+        if tick >= 1.25 * kept[-1]:
+            kept.append(tick)
+    return kept

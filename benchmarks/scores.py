@@ -1,0 +1,118 @@
+"""What is recorded of each picture: fidelity, statistics of what was found, and success of two kinds of edit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks import pictures
+from benchmarks.runs import Run
+from renoise import metrics
+from renoise.correction import whiteness
+from renoise.judge import Judge
+
+__all__ = ["COLUMNS", "Edits", "edited", "failed", "reconstructed"]
+
+FIDELITY = ("psnr_round_trip", "psnr_image", "ssim", "ceiling")
+NOISE = ("z_std", "z_neighbour", "noise_std", "noise_std_furthest", "noise_neighbour", "noise_travel")
+EDITS = (
+    *("concept_hit", "concept_target", "concept_source", "concept_psnr"),
+    *("style_hit", "style_target", "style_kept", "style_psnr"),
+)
+COLUMNS = ("finite", *FIDELITY, *NOISE, *EDITS)
+
+Scores = dict[str, Tensor]  # column: [batch]
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What each picture is asked to become: another concept in its style, and its concept in another style."""
+
+    concepts: list[str]
+    styles: list[str]
+
+    @classmethod
+    def of(cls, chosen: pictures.PictureSet, judge: Judge) -> Edits:
+        """The concept of the next picture; of the judge's styles a picture's own aside, each in turn."""
+        styles = []
+        for i, own in enumerate(chosen.styles):
+            others = [style for style in judge.styles if style != own]
+            styles.append(others[i % len(others)])
+        return cls(chosen.concepts[1:] + chosen.concepts[:1], styles)
+
+    def part(self, start: int, stop: int) -> Edits:
+        return Edits(self.concepts[start:stop], self.styles[start:stop])
+
+
+def reconstructed(run: Run) -> Scores:
+    """Fidelity, and how far latents and noise are from white.
+
+    z_T is measured in units of its level, the noise over the steps that draw any: mean of the steps and, for the
+    standard deviation, also the step furthest from 1.  `noise_travel` is the RMS over these steps of how far noise
+    moved towards a residual, 0 to 1 and above: side information.
+    """
+    inversion = run.inversion
+    found, ceiling, z_T = run.generate(inversion.scene.prompts or ()), inversion.round_trip(), inversion.latents  # noqa: N806
+    level = torch.hypot(inversion.table.alpha[0], inversion.table.sigma[0]).item()
+    white = whiteness(z_T)
+    scores = {
+        "finite": torch.ones(len(found)),
+        "psnr_round_trip": metrics.psnr(found, ceiling),
+        "psnr_image": metrics.psnr(found, inversion.pixels),
+        "ssim": metrics.ssim(found, inversion.pixels),
+        "ceiling": metrics.psnr(ceiling, inversion.pixels),
+        "z_std": white.std / level,
+        "z_neighbour": white.neighbour,
+    }
+    noises, steps = inversion.trajectory.noises, inversion.table.n.nonzero().flatten().tolist()
+    if noises is None or not steps:
+        return scores
+    each = [whiteness(noises[step]) for step in steps]
+    std = torch.stack([noise.std for noise in each])
+    furthest = (std - 1).abs().argmax(0)
+    moved = [step.noise_travel for step in inversion.trajectory.steps if step.noise_travel is not None]
+    return scores | {
+        "noise_std": std.mean(0),
+        "noise_std_furthest": std.gather(0, furthest[None])[0],
+        "noise_neighbour": torch.stack([noise.neighbour for noise in each]).mean(0),
+        "noise_travel": (torch.stack(moved).square().sum(0) / len(steps)).sqrt() if moved else 0 * std[0],
+    }
+
+
+def edited(run: Run, chosen: pictures.PictureSet, edits: Edits, judge: Judge, guidance_scale: float) -> Scores:
+    """Probabilities and success by the judge, and fidelity to the source, of both edits.
+
+    `hit`: what was wanted comes first; `concept_source`: the probability of the old concept; `style_kept`: whether a
+    style edit still shows its concept.
+    """
+    pixels = run.inversion.pixels
+    new = run.generate([f"{c}, {s} style" for c, s in zip(edits.concepts, chosen.styles, strict=True)], guidance_scale)
+    likely = judge.concept_probabilities(new)
+    target, source = _at(likely, judge.concepts, edits.concepts), _at(likely, judge.concepts, chosen.concepts)
+    scores = {
+        "concept_hit": (target == likely.amax(1)).float(),
+        "concept_target": target,
+        "concept_source": source,
+        "concept_psnr": metrics.psnr(new, pixels),
+    }
+    new = run.generate([f"{c}, {s} style" for c, s in zip(chosen.concepts, edits.styles, strict=True)], guidance_scale)
+    likely, kept = judge.style_probabilities(new), judge.concept_probabilities(new)
+    target = _at(likely, judge.styles, edits.styles)
+    return scores | {
+        "style_hit": (target == likely.amax(1)).float(),
+        "style_target": target,
+        "style_kept": (_at(kept, judge.concepts, chosen.concepts) == kept.amax(1)).float(),
+        "style_psnr": metrics.psnr(new, pixels),
+    }
+
+
+def failed(count: int) -> Scores:
+    """Pictures that could not be inverted or generated at all: 0 dB, so that no mean forgets them."""
+    return {name: torch.zeros(count) for name in ("finite", *FIDELITY[:3])}
+
+
+def _at(likely: Tensor, names: tuple[str, ...], wanted: list[str]) -> Tensor:
+    """[batch, name] at one name each."""
+    return likely[range(len(wanted)), [names.index(name) for name in wanted]]

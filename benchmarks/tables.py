@@ -1,0 +1,109 @@
+"""Records of a bench as Markdown tables: per sampler, what needs latents only, what needs noise that was fitted to the
+picture (side information), and edits."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from renoise.metrics import Summary, interval
+
+__all__ = ["blocks", "column", "markdown", "page"]
+
+Block = list[dict[str, str]]  # the rows of one sampler and method
+DRAWS = 1000
+
+
+def blocks(rows: Sequence[dict[str, str]], sampler: str) -> dict[str, Block]:
+    """Rows of each method, those of the fewest passes first within a family."""
+    families = list(dict.fromkeys(row["family"] for row in rows))
+    mine: dict[str, Block] = {}
+    for row in rows:
+        if row["sampler"] == sampler:
+            mine.setdefault(row["method"], []).append(row)
+    order = sorted(mine, key=lambda method: (families.index(mine[method][0]["family"]), passes(mine[method])))
+    return {method: mine[method] for method in order}
+
+
+def column(block: Block, name: str) -> list[float]:
+    """The numbers that a method has in one column; none where it was not measured."""
+    return [float(row[name]) for row in block if row[name] != ""]
+
+
+def passes(block: Block) -> int:
+    """Forward passes per picture, of pictures that did not fail."""
+    return int(max(column(block, "passes")))
+
+
+def markdown(lines: Sequence[dict[str, str]]) -> str:
+    keys = list(lines[0])
+    body = [list(line.values()) for line in lines]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [keys, ["---"] * len(keys), *body])
+
+
+def page(rows: Sequence[dict[str, str]]) -> str:
+    """All tables of all samplers."""
+    parts = []
+    for sampler in dict.fromkeys(row["sampler"] for row in rows):
+        mine = blocks(rows, sampler)
+        parts.append(f"\n## {sampler}\n")
+        kinds = (("Latents only", 0), ("With side information in the noise", 1))
+        for title, side in kinds:
+            found = {name: block for name, block in mine.items() if max(column(block, "side_information")) == side}
+            if found:
+                parts.append(f"\n### {title}\n\n" + markdown([_fidelity(name, block) for name, block in found.items()]))
+        edited = {name: block for name, block in mine.items() if column(block, "concept_hit")}
+        if edited:
+            parts.append("\n### Edits\n\n" + markdown([_edits(name, block) for name, block in edited.items()]))
+    return "".join(parts)
+
+
+def _fidelity(name: str, block: Block) -> dict[str, str]:
+    trip, image = column(block, "psnr_round_trip"), column(block, "psnr_image")
+    summary, of_image = Summary.of(trip), Summary.of(image)
+    backward = int(max(column(block, "backward")))
+    return {
+        "method": name,
+        "passes": str(passes(block)) + (f" + {backward} backward" if backward else ""),
+        "dB to round trip": _with_interval(trip),
+        "median": f"{summary.median:.1f}",
+        "5th": f"{summary.p5:.1f}",
+        "worst": f"{summary.worst:.1f}",
+        "dB to picture": _with_interval(image),
+        "5th ": f"{of_image.p5:.1f}",
+        "ceiling": _mean(block, "ceiling", 1),
+        "SSIM": _mean(block, "ssim", 3),
+        "s/picture": _mean(block, "seconds", 2),
+        "std z_T": _mean(block, "z_std", 2),
+        "corr z_T": _mean(block, "z_neighbour", 2),
+        "noise std": _mean(block, "noise_std", 3),
+        "furthest": _mean(block, "noise_std_furthest", 3),
+        "noise corr": _mean(block, "noise_neighbour", 3),
+        "noise moved": _mean(block, "noise_travel", 2),
+    }
+
+
+def _edits(name: str, block: Block) -> dict[str, str]:
+    return {
+        "method": name,
+        "passes": str(passes(block)),
+        "concept hit": _with_interval(column(block, "concept_hit"), 2),
+        "p(target)": _mean(block, "concept_target", 3),
+        "p(source)": _mean(block, "concept_source", 3),
+        "dB to source": _with_interval(column(block, "concept_psnr")),
+        "style hit": _with_interval(column(block, "style_hit"), 2),
+        "p(style)": _mean(block, "style_target", 3),
+        "concept kept": _mean(block, "style_kept", 2),
+        "dB to source ": _with_interval(column(block, "style_psnr")),
+    }
+
+
+def _mean(block: Block, name: str, digits: int) -> str:
+    values = column(block, name)
+    return f"{statistics.mean(values):.{digits}f}" if values else ""
+
+
+def _with_interval(values: list[float], digits: int = 1) -> str:
+    low, high = interval(values, draws=DRAWS) if not any(map(math.isinf, values)) else (min(values), max(values))
+    return f"{statistics.mean(values):.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -1,0 +1,105 @@
+"""The bench: its rivals' algebra on closed-form denoisers, its records and its tables."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_inversion import SHAPE, TABLES, clean, noises, replayed, toy, white
+from torch import Tensor
+
+from benchmarks.rivals import Pullback, aidi, blended, edit_friendly, gnri, with_gradients
+from renoise.inversion import Query, drive, invert, replay
+from renoise.presets import Region, Settings
+from renoise.solvers import solve
+from renoise.toy import Toy
+
+
+def test_edit_friendly_noise_replays_exactly_and_passes_through_the_noised_pictures() -> None:
+    table = TABLES["ddim-eta"]()
+    assert (table.n != 0).all()
+    denoise, drawn = toy(table), noises(table)
+    found = drive(edit_friendly(table, clean(), drawn), denoise)
+    assert found.passes == len(table)
+    assert found.z_T.equal(table.noisy(0, clean(), drawn[0]))
+    assert torch.allclose(replayed(table, denoise, found), clean(), atol=1e-10)
+    assert found.noises is not None
+    assert not torch.allclose(found.noises[0], drawn[0], atol=0.1), "the noise is what leads on, not what was drawn"
+    rms = found.noises[3].flatten(1).square().mean(1).sqrt()
+    assert torch.allclose(found.steps[3].noise_travel, rms)  # type: ignore[arg-type]
+
+
+def test_edit_friendly_inversion_leaves_a_step_without_noise_alone() -> None:
+    table = TABLES["euler"]()
+    found = drive(edit_friendly(table, clean(), noises(table)), toy(table))
+    assert found.passes == 3
+    assert [step.passes for step in found.steps] == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler", "flow"])
+def test_aidi_reaches_the_fixed_point_of_renoising(name: str) -> None:
+    table = TABLES[name]().tail(3)
+    denoise, drawn = toy(table, name), noises(table)
+    renoised = drive(invert(table, clean(), settings=Settings((Region(iterations=99),)), noises=drawn), denoise)
+    found = drive(aidi(table, clean(), drawn if table.stochastic else None, passes=100), denoise)
+    assert found.passes == renoised.passes == 300
+    assert torch.allclose(found.z_T, renoised.z_T, rtol=1e-6, atol=1e-6)
+    assert torch.allclose(replayed(table, denoise, found), clean(), atol=1e-6)
+
+
+def test_aidi_averages_the_last_two_images_of_the_map() -> None:
+    solver = blended(lambda m: 3 * m, torch.tensor([[1.0]]))
+    asked = [next(solver)] + [solver.send(torch.tensor([[m]])) for m in (2.0, 4.0, 10.0)]
+    assert [z.item() for z in asked] == [1, 6, (6 + 12) / 2, (12 + 30) / 2]
+
+
+def test_aidi_converges_where_renoising_circles() -> None:
+    """g(z) = 2 - 1.2 z has slope -1.2: renoising runs away from the solution 10 / 11, the mean of two images does not."""
+
+    def reverse(m: Tensor) -> Tensor:
+        return 2 - 1.2 * m
+
+    points = solve(blended(reverse, torch.zeros(1, 1)), reverse, passes=200)
+    z = next(points)
+    with pytest.raises(StopIteration) as stop:
+        while True:
+            z = points.send(z)
+    assert stop.value.value.estimate.item() == pytest.approx(2 / 2.2, abs=1e-5)
+
+
+def test_pullbacks_are_transposed_jacobian_products() -> None:
+    table = TABLES["euler"]()
+    answer = with_gradients(toy(table))
+    z, cotangent, direction = (white(seed, *SHAPE) for seed in (1, 2, 3))
+    m = answer(Query(z, 1))
+    assert not m.requires_grad
+    pulled = answer(Pullback(z, 1, copies=0, cotangent=cotangent))
+    h = 1e-6
+    moved = toy(table)(Query(z + h * direction, 1)) - toy(table)(Query(z - h * direction, 1))
+    assert (pulled * direction).sum().item() == pytest.approx((moved / (2 * h) * cotangent).sum().item(), rel=1e-5)
+
+
+def test_gnri_without_prior_lowers_the_residual() -> None:
+    table = TABLES["ddim"]()
+    found = drive(gnri(table, clean(), None, passes=4, prior=0.0), with_gradients(toy(table)))
+    assert found.passes == 4 * len(table)
+    for step in found.steps:
+        assert (step.residuals[-1] < 0.5 * step.residuals[0]).all(), step
+
+
+def test_gnri_takes_newton_steps_on_one_number() -> None:
+    """With one number, F = |z - g| is straight on either side, so one step solves a straight map exactly."""
+    table = TABLES["ddim"]().tail(1)
+    denoise = Toy(table, white(5, 1, 1, 1), (0,), spread=1.5)
+    found = drive(gnri(table, white(6, 1, 1), None, passes=1, prior=0.0), with_gradients(denoise))
+    assert torch.allclose(drive(replay(table, found.z_T), denoise), white(6, 1, 1), atol=1e-12)
+
+
+def test_gnri_counts_one_pass_per_pullback_and_its_prior_pulls_towards_the_forward_process() -> None:
+    table = TABLES["euler"]()
+    counts: list[int] = []
+    ends = {}
+    for prior in (0.0, 0.1):
+        queries = gnri(table, clean(), noises(table), passes=2, prior=prior)
+        ends[prior] = drive(queries, with_gradients(toy(table)), counts.append)
+    assert counts == [1, 0] * 8 * 2
+    assert not torch.allclose(ends[0.0].z_T, ends[0.1].z_T)
