@@ -116,6 +116,10 @@ def _renoise(sampler: Sampler, paper: Settings, bare: Settings) -> Iterator[Meth
         yield Method(f"ReNoise K={iterations}", "ReNoise", settings, handful=iterations in (3, 9))
     options = "ReNoise, its options"
     yield Method("+ averaging", options, replace(paper, edit_losses=None, correction=0.0))
+    nine = PRESETS["paper-sdxl-turbo"].regions
+    if sampler.few_step and len(nine[0].weights or ()) != len(paper.regions[0].weights or ()):
+        regions = tuple(replace(new, below=own.below) for new, own in zip(nine, paper.regions, strict=True))
+        yield Method("K=9 + averaging", options, replace(paper, regions=regions, edit_losses=None, correction=0.0))
     yield Method("+ edit losses", options, replace(paper, correction=0.0), handful=not paper.correction)
     if paper.correction:
         yield Method("+ noise correction", options, paper, handful=True)
@@ -142,21 +146,20 @@ def _ours(sampler: Sampler, steps: int) -> Iterator[Method]:
 
     if not sampler.few_step:
         for passes in (steps + 1, 2 * steps + 1):
-            settings = preset("fast-deterministic", passes)
-            yield Method(f"fast-deterministic, {passes} passes", "ours, latent only", settings, handful=True)
+            yield Method(f"many-step, {passes} passes", "ours, latent only", preset("many-step", passes), handful=True)
         return
     for passes in (8, 12, 20, 40):
         settings = preset("fast-latent", passes)
         yield Method(f"fast-latent, {passes} passes", "ours, latent only", settings, handful=passes == 20)
-    for passes in (4, 8, 13, 16, 20):
-        settings = preset("fast", passes)
-        yield Method(f"fast, {passes} passes", "ours, noise absorbs", settings, handful=passes == 8)
+    for passes in (4, 8, 12, 16, 20):
+        settings = preset("few-step", passes)
+        yield Method(f"few-step, {passes} passes", "ours, noise absorbs", settings, handful=passes in (8, 16))
 
 
 def describe(method: Method) -> str:
     """Everything that a method's records depend on besides sampler, weights and pictures."""
     rival = "" if method.rival is None else _named(method.rival)
-    return f"{replace(method.settings, score='')} {rival} {method.fine}"
+    return f"{replace(method.settings, score='', source='')} {rival} {method.fine}"
 
 
 def _named(rival: Rival) -> str:

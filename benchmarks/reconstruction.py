@@ -10,7 +10,7 @@ when the same command is given again, and methods whose settings or weights have
 Every picture of an artist whom no model ever saw, by the presets and the plain reversal that they must not fall below:
 
     python -m benchmarks.reconstruction --split artist --count 765 --edits none --only "plain reversal" \
-        --only "fast, 8 passes" --only "fast-deterministic, 51 passes"
+        --only "few-step, 8 passes" --only "few-step, 16 passes" --only "many-step, 51 passes"
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from renoise.inversion import count_passes
 from renoise.judge import Judge
 
 ROOT = Path(__file__).parents[1]
-BATCH = 16
+BATCH = 64
 
 
 def measured(

@@ -1,6 +1,6 @@
 """Other methods of inversion, written from their papers' formulas as generators of queries, like `renoise.inversion`.
 
-In the letters of `renoise.schedule` a step of a sampler is z_s = a z_t + b m(z_t) + n eps, and inversion seeks the fixed
+In the letters of `renoise.schedule` a step of a sampler is z_s = a z_t + b m(z_t) + n eps; inversion seeks the fixed
 point of g(z) = (z_s - b m(z) - n eps) / a, which is z_t.
 
 * **AIDI** (Pan et al., "Effective Real Image Editing with Accelerated Iterative Diffusion Inversion", ICCV 2023): its
@@ -14,8 +14,8 @@ point of g(z) = (z_s - b m(z) - n eps) / a, which is z_t.
   where N(mu, sigma^2) is the forward process from z_s, alpha_t / alpha_s z_s and sigma_t^2 - (alpha_t / alpha_s)^2
   sigma_s^2, and D how many numbers z has.  A step takes one pass forward and one backward.  Written from memory of the
   formula; where dF/dz_i is near 0 the quotient is bounded, see `gnri`.
-* **Edit-friendly noise maps** (Huberman-Spiegelglas et al., "An Edit Friendly DDPM Noise Space", CVPR 2024): every z_t is
-  the picture noised on its own, and the noise of each step whatever leads from one to the next.
+* **Edit-friendly noise maps** (Huberman-Spiegelglas et al., "An Edit Friendly DDPM Noise Space", CVPR 2024): every z_t
+  is the picture noised on its own, and the noise of each step whatever leads from one to the next.
 """
 
 from __future__ import annotations

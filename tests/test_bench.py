@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from test_inversion import SHAPE, TABLES, clean, noises, replayed, toy, white
 from torch import Tensor
 
+from benchmarks.convergence import contraction
+from benchmarks.reconstruction import check
+from benchmarks.records import Records
 from benchmarks.rivals import Pullback, aidi, blended, edit_friendly, gnri, with_gradients
+from benchmarks.scores import COLUMNS
+from benchmarks.tables import page
 from renoise.inversion import Query, drive, invert, replay
 from renoise.presets import Region, Settings
-from renoise.solvers import solve
 from renoise.toy import Toy
 
 
@@ -53,17 +59,16 @@ def test_aidi_averages_the_last_two_images_of_the_map() -> None:
 
 
 def test_aidi_converges_where_renoising_circles() -> None:
-    """g(z) = 2 - 1.2 z has slope -1.2: renoising runs away from the solution 10 / 11, the mean of two images does not."""
+    """g(z) = 2 - 1.2 z has slope -1.2: renoising runs away from the solution 10 / 11, the mean of two does not."""
 
     def reverse(m: Tensor) -> Tensor:
         return 2 - 1.2 * m
 
-    points = solve(blended(reverse, torch.zeros(1, 1)), reverse, passes=200)
+    points = blended(reverse, torch.zeros(1, 1))
     z = next(points)
-    with pytest.raises(StopIteration) as stop:
-        while True:
-            z = points.send(z)
-    assert stop.value.value.estimate.item() == pytest.approx(2 / 2.2, abs=1e-5)
+    for _ in range(200):
+        z = points.send(z)
+    assert z.item() == pytest.approx(2 / 2.2, abs=1e-5)
 
 
 def test_pullbacks_are_transposed_jacobian_products() -> None:
@@ -103,3 +108,50 @@ def test_gnri_counts_one_pass_per_pullback_and_its_prior_pulls_towards_the_forwa
         ends[prior] = drive(queries, with_gradients(toy(table)), counts.append)
     assert counts == [1, 0] * 8 * 2
     assert not torch.allclose(ends[0.0].z_T, ends[0.1].z_T)
+
+
+def test_contraction_is_the_factor_of_a_linear_network_at_every_level() -> None:
+    table = TABLES["ddim"]()
+    for step in (0, len(table) - 1):
+        pull = abs(table.b[step] / table.a[step]).item()
+        found = contraction(table, lambda query: 0.7 * query.z, step, white(3, *SHAPE).float())
+        torch.testing.assert_close(found, torch.full((SHAPE[0],), 0.7 * pull), rtol=1e-3, atol=0)
+
+
+def block(method: str, *scores: float, side: int = 0) -> list[dict[str, str]]:
+    """Rows of a method with these scores; all other columns are 1."""
+    common = {"sampler": "S", "method": method, "family": "ReNoise", "passes": "8", "backward": "0", "seconds": "1"}
+    rows = [
+        common | {"number": str(i), "side_information": str(side)} | dict.fromkeys(COLUMNS, "1.0")
+        for i in range(len(scores))
+    ]
+    return [row | {"psnr_round_trip": str(score)} for row, score in zip(rows, scores, strict=True)]
+
+
+def test_records_keep_whole_blocks_and_know_which_are_outdated(tmp_path: Path) -> None:
+    records = Records(tmp_path / "results/records.csv")
+    assert not records.has("S", "plain reversal", "v1")
+    records.add("S", "plain reversal", "v1", block("plain reversal", 10, 20))
+    records.add("S", "ours", "v1", block("ours", 30, 40))
+    records.add("S", "ours", "v2", block("ours", 50, 60))
+    again = Records(records.path)
+    assert again.has("S", "ours", "v2")
+    assert not again.has("S", "ours", "v1")
+    assert [row["psnr_round_trip"] for row in again.rows()] == ["10", "20", "50", "60"]
+    assert sorted(path.name for path in records.path.parent.iterdir()) == ["records.csv", "records.json"]
+
+
+def test_pictures_below_their_own_plain_reversal_are_counted() -> None:
+    rows = block("plain reversal", 10, 20) + block("ours", 15, 15)
+    rows[-1]["finite"] = "0"
+    assert check(rows) == (
+        "1 of 4 results are not finite\nS, ours: 1 of 2 pictures are worse than their plain reversal"
+    )
+
+
+def test_tables_keep_side_information_apart() -> None:
+    text = page(block("plain reversal", 10, 20) + block("ours", 30, 50, side=1))
+    latents, side = text.split("### With side information in the noise")
+    assert "| plain reversal | 8 | 15.0 [" in latents
+    assert "| ours | 8 | 40.0 [" in side.split("### Edits")[0]
+    assert "ours" not in latents

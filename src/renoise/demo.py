@@ -18,15 +18,16 @@ EDITS = ("green apple, blob style", "tangerine, blob style")
 
 
 def figure(pipe: Any, *, seed: int = 0) -> tuple[Image.Image, list[str]]:
-    """Original | auto-encoder | plain reversal | ReNoise | two edits, and the scores as lines of text.
+    """Original | auto-encoder | plain reversal | ReNoise as published | by default | two edits, and scores as text.
 
     Args:
         pipe: an embedded model.
         seed: of the sampler's noise.
     """
     settings = chosen_settings(pipe)
-    reversal = invert(pipe, PICTURE, PROMPT, preset=plain(settings), seed=seed)
-    inversion = invert(pipe, PICTURE, PROMPT, preset=settings, seed=seed)
+    reversal, published, inversion = (
+        invert(pipe, PICTURE, PROMPT, preset=preset, seed=seed) for preset in (plain(settings), "paper", settings)
+    )
     original = images.to_pil(inversion.pixels)[0]
     panels = [
         Panel(original, "original", PROMPT),
@@ -36,7 +37,11 @@ def figure(pipe: Any, *, seed: int = 0) -> tuple[Image.Image, list[str]]:
             f"{float(inversion.ceiling()[0]):.1f} dB\nthe ceiling",
         ),
     ]
-    for name, result in (("plain reversal", reversal), ("ReNoise", inversion)):
+    for name, result in (
+        ("plain reversal", reversal),
+        ("ReNoise as published", published),
+        ("renoise", inversion),
+    ):
         picture = result.reconstruct()
         score = float(metrics.psnr(images.to_tensor([picture]), inversion.pixels.cpu())[0])
         panels.append(Panel(picture, name, f"{score:.1f} dB\n{result.passes} passes, {result.seconds:.1f} s"))

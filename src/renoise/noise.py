@@ -24,8 +24,9 @@ such that the network's clean estimate at alpha z_0 + sigma e_t comes close to z
 its details.  For an image of Gaussian details with variance S it keeps S alpha^2 / (S alpha^2 + sigma^2) of them, so
 details enlarged by the inverse of that come out whole, without any noise; with noise as strong as the network expects
 they come out under a veil of it.  The e_t given below lies between: fresh noise at half strength, and details (what a
-mean of 3 x 3 latent pixels leaves) enlarged by 2.4 sigma^2 / (alpha^2 + sigma^2).  Measured on the embedded few-step model, 8 passes, 64
-validation pictures, LCM: .4 dB in the mean and 1.6 dB at the 5th percentile, against noise at full strength alone.
+mean of 3 x 3 latent pixels leaves) enlarged by 2.4 sigma^2 / (alpha^2 + sigma^2).  Measured on the embedded few-step
+model, 8 passes, 64 validation pictures, LCM: .4 dB in the mean and 1.6 dB at the 5th percentile, against noise at full
+strength alone.
 Where that step is the only one, its latent is z_T, and the noise fresh and whole.
 """
 
