@@ -10,6 +10,7 @@ from test_inversion import SHAPE, TABLES, clean, noises, replayed, toy, white
 from torch import Tensor
 
 from benchmarks.convergence import contraction
+from benchmarks.flow import timesteps
 from benchmarks.reconstruction import check
 from benchmarks.records import Records
 from benchmarks.rivals import Pullback, aidi, blended, edit_friendly, gnri, with_gradients
@@ -155,3 +156,14 @@ def test_tables_keep_side_information_apart() -> None:
     assert "| plain reversal | 8 | 15.0 [" in latents
     assert "| ours | 8 | 40.0 [" in side.split("### Edits")[0]
     assert "ours" not in latents
+
+
+def test_a_flow_matching_latent_is_shown_at_the_timestep_of_its_noise() -> None:
+    rows = TABLES["flow"]()
+    levels = torch.linspace(0.999, 0.005, 1000, dtype=torch.float64)
+    at = timesteps(rows, levels)
+    inside = [step for step in range(len(rows)) if 0 < at[step] < 999]
+    assert len(inside) > 1
+    for step in inside:
+        level, s = levels[at[step].round().long()], rows.sigma[step]
+        assert (level / (1 - level)).sqrt().item() == pytest.approx(((1 - s) / s).item(), rel=0.02)

@@ -24,14 +24,14 @@ def test_the_demonstration_needs_no_network(offline: None) -> None:
     pipe.set_progress_bar_config(disable=True)
     numbers = torch.get_rng_state()
     figure, lines = demo.figure(pipe)
-    names = ["original", "auto-encoder", "plain reversal", "ReNoise", "edit", "edit"]
+    names = ["original", "auto-encoder", "plain reversal", "ReNoise as published", "renoise", "edit", "edit"]
     assert [line.split(":")[0] for line in lines] == names
     assert lines[0].endswith(demo.PROMPT)
     assert lines[-2:] == [f"edit: {prompt}" for prompt in demo.EDITS]
-    (plain, plain_passes), (renoised, passes) = scores(lines[2]), scores(lines[3])
-    assert renoised > plain
-    assert plain_passes == 4 < passes
-    assert figure.width > 6 * figure.height / 2  # six panels in a row
+    (plain, fewest), (published, most), (ours, passes) = map(scores, lines[2:5])
+    assert plain < published < ours
+    assert fewest == 4 < passes < most
+    assert figure.width > 7 * figure.height / 2  # seven panels in a row
     assert len(np.unique(np.asarray(figure).reshape(-1, 3), axis=0)) > 100
     assert torch.equal(numbers, torch.get_rng_state())
 

@@ -1,0 +1,114 @@
+"""Trained weights for flow matching, which the package has none of: the many-step model asked in flow's own terms.
+
+    python -m benchmarks.flow                  # 8 pictures of the validation split
+    python -m benchmarks.flow --split test --count 64
+
+A network that predicts noise knows the noise level by alpha / sigma.  A flow-matching latent z = (1 - s) x + s e has
+the same ratio, (1 - s) / s, as alpha x + sigma e at some timestep, so scaled to unit variance it can be shown to the
+network there; the noise that comes back says what x is, and so the velocity e - x.  The sampler is diffusers'
+FlowMatchEulerDiscreteScheduler.  Prints dB to the auto-encoder's round trip and writes benchmarks/results/flow.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+
+from benchmarks import pictures
+from benchmarks.tables import markdown
+from renoise import codecs, metrics, models
+from renoise.drivers import DirectDenoiser
+from renoise.inversion import Query, drive, invert, replay
+from renoise.metrics import Summary
+from renoise.presets import PRESETS, Settings, plain
+from renoise.schedule import StepTable
+
+RESULTS = Path(__file__).parent / "results"
+GRIDS = ((28, 3.0), (50, 1.0))  # steps and shift
+
+
+@dataclass(frozen=True)
+class FlowView:
+    """Velocities for `rows`, the table of a flow-matching sampler, by a network that predicts noise."""
+
+    denoise: DirectDenoiser
+    rows: StepTable
+    least_alpha: float  # the network has seen no less of the picture than this
+
+    def __call__(self, query: Query) -> Tensor:
+        s = self.rows.sigma[query.step].item()
+        norm = math.hypot(1 - s, s)
+        alpha = max((1 - s) / norm, self.least_alpha)
+        z = query.z / norm
+        noise = self.denoise(replace(query, z=z))
+        return noise - (z - math.sqrt(1 - alpha**2) * noise) / alpha
+
+
+def timesteps(rows: StepTable, levels: Tensor) -> Tensor:
+    """The network's timestep, not whole, of each row's noise level; `levels` are its alpha^2 by timestep."""
+    known = 0.5 * torch.log(levels / (1 - levels))
+    s = rows.sigma.clamp(1e-6, 1 - 1e-6)
+    wanted = torch.log((1 - s) / s)
+    found = np.interp(wanted.numpy(), known.flip(0).numpy(), np.arange(len(levels) - 1, -1, -1.0))
+    return torch.from_numpy(found)
+
+
+def scores(chosen: pictures.PictureSet, steps: int, shift: float) -> dict[str, dict[str, float]]:
+    """Mean and low end of dB, and passes, of the plain reversal, one renoising iteration a step, and the preset."""
+    pipe = models.load("emoji", scheduler="EulerDiscreteScheduler")  # a sampler that hands over fractional timesteps
+    pipe.set_progress_bar_config(disable=True)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(steps)
+    rows = StepTable.measure(scheduler)
+    levels = pipe.scheduler.alphas_cumprod.double()
+    shown = replace(rows, timesteps=timesteps(rows, levels), input_scale=torch.ones_like(rows.a))
+    view = FlowView(DirectDenoiser(pipe, chosen.captions, None, 1.0, shown), rows, levels[-1].sqrt().item())
+    with torch.no_grad():
+        z_0 = codecs.encode(pipe, chosen.pixels).contiguous()
+        ceiling = codecs.decode(pipe, z_0, (64, 64))
+    methods: dict[str, Settings] = {
+        "plain reversal": plain(PRESETS["flow"]),
+        "ReNoise K=1": PRESETS["paper-flow"],
+        "flow": PRESETS["flow"],
+    }
+    found = {}
+    for name, settings in methods.items():
+        trajectory = drive(invert(rows, z_0, settings=settings), view)
+        with torch.no_grad():
+            pixels = codecs.decode(pipe, drive(replay(rows, trajectory.z_T), view), (64, 64))
+        summary = Summary.of(metrics.psnr(pixels, ceiling))
+        found[name] = {"passes": trajectory.passes} | {
+            key: round(getattr(summary, key), 1) for key in ("mean", "median", "p5", "worst")
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--split", default="validation", choices=pictures.SPLITS)
+    parser.add_argument("--count", type=int, default=8)
+    args = parser.parse_args()
+    chosen = pictures.load(args.split).first(args.count)
+    report = {f"{steps} steps, shift {shift:g}": scores(chosen, steps, shift) for steps, shift in GRIDS}
+    lines = [
+        {"schedule": grid, "method": method} | {key: str(value) for key, value in numbers.items()}
+        for grid, methods in report.items()
+        for method, numbers in methods.items()
+    ]
+    print(markdown(lines))
+    path = RESULTS / "flow.json"
+    path.write_text(
+        json.dumps({"split": args.split, "count": args.count, "torch": torch.__version__} | report, indent=1)
+    )
+
+
+if __name__ == "__main__":
+    main()
