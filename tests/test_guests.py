@@ -1,4 +1,4 @@
-"""What users put on their pipelines works unchanged: LoRA, IP-Adapters, half precision, offload."""
+"""What users put on their pipelines works unchanged: LoRA, IP-Adapters, half precision, quantisation, offload."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tiny_flow
 import torch
 from diffusers import EulerDiscreteScheduler, FirstBlockCacheConfig
 from peft import LoraConfig
+from torchao.quantization import Int8Tensor, Int8WeightOnlyConfig, quantize_
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 import renoise
@@ -230,3 +231,15 @@ def test_offloaded_networks_are_given_back_after_a_failure(name: str, driver: st
         inversion.reconstruct()
     hook.remove()
     assert torch.equal(inverted(pipe, driver=driver, **BRIEF).latents, inversion.latents)
+
+
+@pytest.mark.parametrize("make", [sd, lambda: tiny_flow.sd3(vae=tiny_flow.vae(scaling_factor=4.0))], ids=["sd", "sd3"])
+def test_a_quantised_network_takes_part_by_both_drivers(make: Any) -> None:
+    pipe = make()
+    whole = inverted(pipe)
+    quantize_(denoiser(pipe), Int8WeightOnlyConfig())
+    direct, through = inverted(pipe, driver="direct"), inverted(pipe, driver="pipeline")
+    assert direct.latents.equal(through.latents)
+    assert not direct.latents.equal(whole.latents), "eight bits a weight are not the same network"
+    assert any(isinstance(weight, Int8Tensor) for weight in denoiser(pipe).parameters()), "still quantised afterwards"
+    assert error(direct) < 1e-3
