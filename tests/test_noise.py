@@ -112,3 +112,9 @@ def test_the_step_nearest_the_image_and_steps_without_noise(rule: Any) -> None:
     rows = StepTable.measure(scheduler)
     z_0, e_s, z_s = latents(rows, 1)
     torch.testing.assert_close(rule(rows, 1, z_s, z_0, white(2)), (white(2), e_s))
+
+
+def test_latents_that_are_no_maps_start_with_noise_alone() -> None:
+    rows = TABLES["Euler, epsilon"]
+    packed, xi = white(0).flatten(2).mT, white(2).flatten(2).mT
+    torch.testing.assert_close(matched(rows, 3, packed, packed, xi)[1], 0.5 * xi)
