@@ -1,4 +1,4 @@
-"""What share of an inversion is not the network: batch 8 of the embedded UNet, with and without the edit losses.
+"""What share of an inversion is not the network: batch 8 of the embedded UNet, by default and as published.
 
     python -m benchmarks.overhead
 
@@ -53,6 +53,7 @@ def main() -> None:
     images = to_pil(chosen.pixels)
     full = PRESETS["paper-sdxl-turbo"]
     variants = {
+        "few-step": PRESETS["few-step"],
         "averaging": replace(full, edit_losses=None, correction=0.0),
         "+ correction": replace(full, edit_losses=None),
         "+ edit losses": full,

@@ -112,7 +112,6 @@ def anderson(reverse: Callable[[Tensor], Tensor], start: Tensor, *, depth: int =
         start: z^(0) [batch, ...].
         depth: how many points are combined at most, 2 or more: the latest, and the best of those before.
     """
-    each = (-1, 1, *[1] * (start.ndim - 1))  # one number per image, to go with its points
     points = residuals = start[:, None][:, :0]  # [batch, point, ...]
     combined, beta = torch.zeros_like(start), torch.ones_like(start)
     z = start
@@ -127,7 +126,7 @@ def anderson(reverse: Callable[[Tensor], Tensor], start: Tensor, *, depth: int =
             lengths = residuals[:, :-1].flatten(2).norm(dim=2)
             kept = torch.arange(depth + 1, device=z.device) != lengths.argmax(1, keepdim=True)
             points, residuals = (known[kept].reshape(-1, depth, *known.shape[2:]) for known in (points, residuals))
-        theta = _cancelling(residuals.flatten(2)).view(-1, points.shape[1], *each[2:])
+        theta = _cancelling(residuals.flatten(2)).view(*points.shape[:2], *[1] * (start.ndim - 1))
         combined = (theta * residuals).sum(1)
         z = (theta * points).sum(1) + beta * combined
 
