@@ -148,7 +148,7 @@ def main() -> None:
         measure(args, records)
     rows = records.rows()
     print(check(rows))
-    suffix = "" if args.split == "test" else f"-{args.split}"
+    suffix = "" if args.split == "test" else f"-{args.split}{args.count}"
     docs = args.output / "docs"
     (docs / "pictures").mkdir(parents=True, exist_ok=True)
     command = f"python -m benchmarks.reconstruction --split {args.split} --count {args.count} --dtype {args.dtype}"

@@ -33,8 +33,9 @@ def main() -> None:
         requires_safety_checker=False,
     )
     pipe.to(torch.float16).save_pretrained(WEIGHTS / "emoji")
-    for name in ("vocab.json", "merges.txt"):  # what transformers before 5 reads
-        shutil.copy(args.work / "tokenizer" / name, WEIGHTS / "emoji/tokenizer" / name)
+    if (args.work / "tokenizer").exists():  # else it is the shipped one
+        for name in ("vocab.json", "merges.txt"):  # what transformers before 5 reads
+            shutil.copy(args.work / "tokenizer" / name, WEIGHTS / "emoji/tokenizer" / name)
     if (args.work / "turbo/checkpoint.safetensors").exists():
         turbo = torch.nn.ModuleDict({"unet": build_unet()})
         load_average(args.work / "turbo/checkpoint.safetensors", turbo)

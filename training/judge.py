@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
 
 from benchmarks.models import judged
 from renoise.judge import Judge, Towers, tokenise
 from training.fused import fuse
 from training.loop import Run, fast_precision, keep_memory, train
 from training.pictures import Pictures, load_split, varied_caption
+from training.text_to_emoji import load_tokenizer
 
 
 def augmented(pictures: Pictures, index: Tensor, generator: torch.Generator) -> Tensor:
@@ -61,7 +61,7 @@ def main() -> None:
     keep_memory()
     torch.manual_seed(0)
     pictures, validation = load_split(args.work, "train"), load_split(args.work, "validation")
-    tokenizer = CLIPTokenizer.from_pretrained(args.work / "tokenizer")
+    tokenizer = load_tokenizer(args.work)
     concepts = tuple(sorted({row["label"] for row in pictures.rows}))
     styles = tuple(sorted({row["style"] for row in pictures.rows}))
     concept = torch.tensor([concepts.index(row["label"]) for row in pictures.rows])
