@@ -17,8 +17,6 @@ Writes benchmarks/results/convergence-*.csv, docs/convergence-table.md and docs/
 from __future__ import annotations
 
 import argparse
-import csv
-import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +26,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks import pictures
+from benchmarks import pictures, records
 from benchmarks.methods import SAMPLERS, Sampler
 from benchmarks.tables import markdown
 from renoise import codecs, models
@@ -182,16 +180,8 @@ def main() -> None:
     if not args.docs_only:
         chosen = pictures.load(args.split).first(args.count)
         found = [row for name in args.sampler or SAMPLERS for row in measured(name, SAMPLERS[name], chosen)]
-        columns = list(dict.fromkeys(key for row in found for key in row))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".csv.part")
-        with aside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(found)
-        os.replace(aside, path)
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        records.write(path, found)
+    rows = records.read(path)
     figure(rows, args.output / "docs/pictures/convergence.png")
     command = f"python -m benchmarks.convergence --split {args.split} --count {args.count}"
     page = f"<!-- {command}; records: {path.relative_to(args.output)} -->\n{table_of(rows)}"

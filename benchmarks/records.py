@@ -2,7 +2,7 @@
 
 A block is what one (sampler, method) gave, one row per picture.  It is in the file wholly or not at all, because files
 are written aside and moved into place.  The JSON holds what each block depended on; a block is kept by the next run of
-the same command unless that has changed.
+the same command unless that has changed.  A change of the library's code is not noticed: delete both files after one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["Records", "Row", "fingerprint", "machine", "read"]
+__all__ = ["Records", "Row", "fingerprint", "machine", "read", "write"]
 
 Row = Mapping[str, object]
 
@@ -41,13 +41,7 @@ class Records:
         about = self._about()
         about["blocks"][f"{sampler}: {method}"] = depends
         kept = [row for row in self.rows() if (row["sampler"], row["method"]) != (sampler, method)]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_suffix(".csv.part")
-        with aside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows([*kept, *rows])
-        os.replace(aside, self.path)
+        write(self.path, [*kept, *rows])
         aside = self.path.with_suffix(".json.part")
         aside.write_text(json.dumps(about, indent=1) + "\n")
         os.replace(aside, self.path.with_suffix(".json"))
@@ -63,6 +57,17 @@ class Records:
 def read(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """All columns of any row, in the order in which they come up."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".csv.part")
+    with aside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(aside, path)
 
 
 def machine() -> dict[str, str]:
