@@ -76,10 +76,10 @@ def aidi(table: StepTable, z_0: Tensor, noises: Tensor | None, *, passes: int) -
     for step in reversed(range(len(table))):
         reverse = partial(table.backward, step, z, noise=None if noises is None else noises[step])
         points = solve(blended(reverse, z), reverse, passes=passes)
-        z = next(points)
+        z, _ = next(points)
         try:
             while True:
-                z = points.send((yield Query(z, step)))
+                z, _ = points.send((yield Query(z, step)))
         except StopIteration as stop:
             z = stop.value.estimate
             reports.append(_report(table, step, passes, stop.value.residuals))

@@ -262,9 +262,21 @@ def test_the_preset_follows_the_pipeline(name: str, preset: str) -> None:
 
 
 def test_given_values_take_the_place_of_those_of_the_preset() -> None:
-    settings = chosen_settings(tiny.sd(), "paper-sdxl", 7, 3.0, 2.0)
+    settings = chosen_settings(
+        tiny.sd(), "paper-sdxl", num_inference_steps=7, guidance_scale=3.0, inversion_guidance_scale=2.0
+    )
     assert settings.regions == PRESETS["paper-sdxl"].regions
     assert (settings.num_inference_steps, settings.guidance_scale, settings.inversion_guidance_scale) == (7, 3.0, 2.0)
+
+
+def test_passes_and_tolerance_are_kept_whichever_comes_first() -> None:
+    pipe = tiny.sd(scheduler=tiny.ddim())
+    spent = [
+        renoise.invert(pipe, [picture(), picture(1)], "a cat", num_inference_steps=4, **given).passes
+        for given in ({}, {"passes": 9}, {"passes": 12, "tol": 0.5})
+    ]
+    assert spent[:2] == [5, 9]
+    assert spent[2] < 12
 
 
 def test_sizes() -> None:
@@ -294,6 +306,11 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"negative_prompt": ["a", "b"]}, ValueError, "2 texts in negative_prompt"),
     ({"preset": "best"}, ValueError, "no preset is called 'best': there are paper, paper-sd"),
     ({"preset": 4}, TypeError, "preset=4 is neither a name nor Settings"),
+    ({"passes": 0}, ValueError, "passes=0: pass a whole number, 1 or more"),
+    ({"passes": 3}, ValueError, "passes=3 for [0-9]+ steps, which take one each"),
+    ({"passes": 300, "preset": "paper-sd"}, ValueError, "passes=300 and weights: .* or take a preset without"),
+    ({"tol": 1}, ValueError, "tol=1 is no share of a latent"),
+    ({"tol": "small"}, ValueError, "tol='small' is no share of a latent"),
     ({"num_inference_steps": 0}, ValueError, "num_inference_steps=0: pass a whole number"),
     ({"num_inference_steps": -4}, ValueError, "num_inference_steps=-4"),
     ({"num_inference_steps": 4.0}, ValueError, "num_inference_steps=4.0"),

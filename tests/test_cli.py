@@ -252,6 +252,8 @@ def test_help_says_what_every_option_means(command: tuple[str, ...], no_model: N
         (("invert", "{picture}"), 2, "Missing option '--prompt'"),
         (("invert", "{picture}", *WORDS, "-o", "a.png"), 2, "saved as .safetensors, e.g. a.safetensors"),
         (("invert", "{picture}", *WORDS, "--steps", "0"), 2, "Invalid value for '--steps'"),
+        (("invert", "{picture}", *WORDS, "--passes", "0"), 2, "Invalid value for '--passes'"),
+        (("invert", "{picture}", *WORDS, "--passes", "3"), 1, "passes=3 for 4 steps, which take one each"),
         (("invert", "{picture}", *WORDS, "--steps", "4.5"), 2, "Invalid value for '--steps'"),
         (("invert", "{picture}", *WORDS, "--strength", "1.5"), 2, "Invalid value for '--strength'"),
         (("invert", "{picture}", *WORDS, "--seed", "-1"), 2, "Invalid value for '--seed'"),
@@ -280,7 +282,14 @@ def test_mistakes_are_named_before_a_model_is_loaded(
 
 @pytest.mark.parametrize(
     "option",
-    [("--prompt", "apple"), ("--preset", "paper-sd"), ("--steps", "4"), ("--strength", "1"), ("--seed", "0")],
+    [
+        ("--prompt", "apple"),
+        ("--preset", "paper-sd"),
+        ("--passes", "8"),
+        ("--steps", "4"),
+        ("--strength", "1"),
+        ("--seed", "0"),
+    ],
 )
 def test_options_that_a_saved_inversion_would_ignore_are_refused(
     option: tuple[str, str], saved: Path, no_model: None

@@ -43,11 +43,11 @@ def run(
 ) -> tuple[Solution, list[Tensor], list[Tensor]]:
     """The solution, the latents asked about and the predictions given."""
     points = solve(solver(reverse, start), reverse, passes=passes, tol=tol)
-    asked, told = [next(points)], []
+    asked, told = [next(points)[0]], []
     while True:
         told.append(network(asked[-1]))
         try:
-            asked.append(points.send(told[-1]))
+            asked.append(points.send(told[-1])[0])
         except StopIteration as stop:
             solution: Solution = stop.value
             return solution, asked, told

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from training.fused import fuse
 from training.loop import Run, fast_precision, keep_memory, train
 from training.pictures import caption, load_split
-from training.text_to_emoji import build_scheduler, cached_latents, load_emoji, spread_timesteps, token_ids
+from training.text_to_emoji import build_scheduler, cached_latents, load_emoji, spread, token_ids
 
 STRIDE = 20
 HUBER = 0.03
@@ -46,7 +45,7 @@ def main() -> None:
         nothing = text(token_ids(tokenizer, [""])).last_hidden_state
 
     def noise_of(unet: nn.Module, z: Tensor, t: Tensor, states: Tensor) -> Tensor:
-        with fast_precision(), sdpa_kernel(SDPBackend.MATH):
+        with fast_precision():
             return unet(z.to(memory_format=torch.channels_last), t, states).sample.float()
 
     def loss_of(step: int) -> dict[str, Tensor]:
@@ -56,7 +55,7 @@ def main() -> None:
         generator, rng = torch.Generator().manual_seed(step), random.Random(step)
         index = torch.randint(len(rows), (run.batch,), generator=generator)
         captions = [rows[i]["label"] if rng.random() < 0.1 else caption(rows[i]) for i in index.tolist()]
-        t = spread_timesteps(run.batch, generator)
+        t = (1000 * spread(run.batch, generator)).long()
         s = (t - STRIDE).clamp(min=0)
         (alpha_t, sigma_t), (alpha_s, sigma_s) = (
             (levels[level].sqrt().view(-1, 1, 1, 1), (1 - levels[level]).sqrt().view(-1, 1, 1, 1)) for level in (t, s)

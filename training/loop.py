@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 
@@ -49,9 +50,17 @@ def keep_memory() -> None:
         libc.mallopt(option, value)
 
 
-def fast_precision() -> AbstractContextManager[None]:
-    """Autocast to bfloat16 where the processor computes in it; elsewhere it is emulated, 500 times slower."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
+@contextmanager
+def fast_precision() -> Iterator[None]:
+    """Autocast to bfloat16 where the processor computes in it; elsewhere it is emulated, 500 times slower.
+
+    Attention in plain products is faster in bfloat16 (17 to 30 %), the fused kernel in float32 (6 %).
+    """
+    if not torch.cpu._is_avx512_bf16_supported():
+        yield
+        return
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], step: int) -> None:

@@ -244,6 +244,8 @@ def invert(
     *,
     negative_prompt: str | Sequence[str] | None = None,
     preset: str | Settings | None = None,
+    passes: int | None = None,
+    tol: float | None = None,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
     inversion_guidance_scale: float | None = None,
@@ -263,6 +265,10 @@ def invert(
         prompt: what the picture shows; one for all pictures, or one each. None where `pipe_kwargs` holds embeddings.
         negative_prompt: counts only where guidance is on; by default the pipeline's own.
         preset: a name of ``renoise.presets.PRESETS`` or settings of your own; by default what suits pipe and scheduler.
+        passes: of the network per picture in all, one per step or more; dealt to the steps as ``renoise.budget`` says.
+            By default the preset's. Not for the published presets, which fix the passes of every step.
+        tol: a picture is done with a step, whatever passes are left, once what it misses is at most this share of its
+            latent's RMS, e.g. 1e-2; by default the preset's, which is never.
         num_inference_steps: steps of the whole schedule, N; by default the preset's.
         guidance_scale: of later edits; 1 means no guidance, by default the preset's.
         inversion_guidance_scale: of the inversion; 1 means no guidance, by default the preset's.
@@ -282,7 +288,15 @@ def invert(
         NotInvertible: a scheduler whose step cannot be reversed; says what to type instead.
         TypeError, ValueError: any other argument that cannot work; says which, why, and what would.
     """
-    settings = chosen_settings(pipe, preset, num_inference_steps, guidance_scale, inversion_guidance_scale)
+    settings = chosen_settings(
+        pipe,
+        preset,
+        passes=passes,
+        tol=tol,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        inversion_guidance_scale=inversion_guidance_scale,
+    )
     batched = isinstance(image, (list, tuple))
     sources = list(cast("Sequence[images.Source]", image)) if batched else [cast("images.Source", image)]
     if not sources:
@@ -297,9 +311,11 @@ def invert(
     chosen = _chosen_driver(pipe, driver, scene)
     generators = _generators(generator, seed, len(sources))
     target = target_size(pipe, size)
-    _kept_steps(settings.num_inference_steps, strength)
-    # measured before any heavy work where that is possible: the scheduler may be refused
+    kept = _kept_steps(settings.num_inference_steps, strength)
+    # measured before any heavy work where that is possible: the scheduler may be refused, or the number of passes
     whole = measured_table(pipe, settings.num_inference_steps) if plainly_scheduled(pipe, chosen) else None
+    if whole is not None:
+        count_passes(whole.tail(kept), settings)
     fitted = [images.fit(images.open_image(source), target) for source in sources]
 
     started = time.perf_counter()
@@ -424,25 +440,14 @@ def plainly_scheduled(pipe: Any, driver: Driver) -> bool:
     return driver == "direct" and FAMILIES[family(pipe)].direct == "unet"
 
 
-def chosen_settings(
-    pipe: Any,
-    preset: str | Settings | None = None,
-    num_inference_steps: int | None = None,
-    guidance_scale: float | None = None,
-    inversion_guidance_scale: float | None = None,
-) -> Settings:
-    """The preset that suits pipe and scheduler, or the one given, with the given values in place of its own."""
+def chosen_settings(pipe: Any, preset: str | Settings | None = None, **given: Any) -> Settings:
+    """The preset that suits pipe and scheduler, or the one named, with the given values in place of its own."""
     family(pipe)  # refuses what is no pipeline of a kind that is supported
     settings = preset_for(
         type(pipe).__name__, type(pipe.scheduler).__name__, pipe.scheduler.config, preset, few_step=few_step(pipe)
     )
-    if num_inference_steps is not None:
-        settings = replace(settings, num_inference_steps=num_inference_steps)
-    if guidance_scale is not None:
-        settings = replace(settings, guidance_scale=guidance_scale)
-    if inversion_guidance_scale is not None:
-        settings = replace(settings, inversion_guidance_scale=inversion_guidance_scale)
-    return settings
+    changed = {name: value for name, value in given.items() if value is not None}
+    return replace(settings, **changed) if changed else settings
 
 
 def measured_table(pipe: Any, num_inference_steps: int, strength: float = 1.0) -> StepTable:

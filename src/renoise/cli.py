@@ -122,6 +122,10 @@ Preset = Annotated[
         help="Settings by name ([b]renoise models[/b] lists them); by default what suits model and scheduler.",
     ),
 ]
+Passes = Annotated[
+    int | None,
+    typer.Option(min=1, help="Network passes of the inversion in all, one per step or more; by default the preset's."),
+]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Sampler steps; by default the preset's.")]
 Strength = Annotated[
     float | None,
@@ -160,6 +164,7 @@ def edit(
     scheduler: Scheduler = None,
     dtype: Dtype = None,
     preset: Preset = None,
+    passes: Passes = None,
     steps: Steps = None,
     strength: Strength = None,
     seed: Seed = None,
@@ -169,13 +174,20 @@ def edit(
     [dim]renoise edit picture.png --prompt "red apple, blob style" --to "green apple, blob style" -o edited.png[/dim]
     """
     if picture.suffix.lower() == _INVERSION:
-        ignored = {"--prompt": prompt, "--preset": preset, "--steps": steps, "--strength": strength, "--seed": seed}
+        ignored = {
+            "--prompt": prompt,
+            "--preset": preset,
+            "--passes": passes,
+            "--steps": steps,
+            "--strength": strength,
+            "--seed": seed,
+        }
         given = [option for option, value in ignored.items() if value is not None]
         if given:
             raise typer.BadParameter(f"{picture} is inverted already; leave out {', '.join(given)}")
         inversion = _saved(picture, model, scheduler, dtype)
     else:
-        inversion = _inverted(picture, prompt, model, scheduler, dtype, preset, steps, strength, seed)
+        inversion = _inverted(picture, prompt, model, scheduler, dtype, preset, passes, steps, strength, seed)
     _write(inversion.edit(to, negative_prompt=negative, guidance_scale=guidance), output)
     _summary(inversion)
 
@@ -193,12 +205,13 @@ def invert(
     scheduler: Scheduler = None,
     dtype: Dtype = None,
     preset: Preset = None,
+    passes: Passes = None,
     steps: Steps = None,
     strength: Strength = None,
     seed: Seed = None,
 ) -> None:
     """Find the noise from which the model regenerates a picture, and save it."""
-    inversion = _inverted(picture, prompt, model, scheduler, dtype, preset, steps, strength, seed)
+    inversion = _inverted(picture, prompt, model, scheduler, dtype, preset, passes, steps, strength, seed)
     inversion.save(output)
     _say_written(output)
     _summary(inversion)
@@ -316,6 +329,7 @@ def _inverted(
     scheduler: str | None,
     dtype: str | None,
     preset: str | None,
+    passes: int | None,
     steps: int | None,
     strength: float | None,
     seed: int | None,
@@ -328,6 +342,7 @@ def _inverted(
         source,
         prompt,
         preset=preset,
+        passes=passes,
         num_inference_steps=steps,
         strength=1.0 if strength is None else strength,
         seed=seed or 0,

@@ -28,7 +28,7 @@ class DirectDenoiser:
     was distilled to take guidance as an embedding (`time_cond_proj_dim`) gets it there, and its batch is not doubled.
 
     The pipeline is not changed; it encodes the prompts once, here.  `guidance_rescale`, IP-adapters and
-    cross-attention arguments of the stock call are not taken.
+    cross-attention arguments of the stock call are not taken.  Images that a query does not wait for are left out.
     """
 
     def __init__(
@@ -100,24 +100,34 @@ class DirectDenoiser:
         """The guided prediction for every row of `query.z`, blocks of the whole batch: row r has prompt r % batch.
 
         Returns:
-            float32, or float64 from a float64 network; shape and device of `query.z`.
+            float32, or float64 from a float64 network; shape and device of `query.z`.  Not a number for images that the
+            query does not wait for.
 
         Raises:
             ValueError: the batch has not as many latents as there are prompts.
         """
-        z, device = query.z, self._device
-        if len(z) != query.copies * self._batch:
+        if len(query.z) != query.copies * self._batch:
             raise ValueError(
-                f"{len(z)} rows of latents are not {query.copies} x {self._batch} prompts: pass one prompt for each "
-                "latent of the batch"
+                f"{len(query.z)} rows of latents are not {query.copies} x {self._batch} prompts: pass one prompt for "
+                "each latent of the batch"
             )
+        waiting = torch.arange(self._batch) if query.waiting is None else query.waiting.cpu().nonzero().flatten()
+        if len(waiting) == self._batch:
+            return self._prediction(query.z, query, waiting)
+        rows = torch.cat([waiting + copy * self._batch for copy in range(query.copies)]).to(query.z.device)
+        m = self._prediction(query.z[rows], query, waiting)
+        return m.new_full(query.z.shape, torch.nan).index_copy(0, rows, m)
+
+    def _prediction(self, z: Tensor, query: Query, images: Tensor) -> Tensor:
+        """The guided prediction for latents z, blocks of those images of the batch."""
+        device = self._device
         scaled = (z * float(self._table.input_scale[query.step])).to(device, self._dtype)
         m: Tensor = self._pipe.unet(
             torch.cat([scaled] * len(self._text)),
             torch.tensor(float(self._table.timesteps[query.step]), device=device).to(self._time_dtype),
-            encoder_hidden_states=_rows(self._text, query.copies).to(device, self._dtype),
+            encoder_hidden_states=_rows(self._text, query.copies, images).to(device, self._dtype),
             timestep_cond=self._guidance_embedding(len(z)),
-            added_cond_kwargs=self._size_and_pooled(query) if self._xl else None,
+            added_cond_kwargs=self._size_and_pooled(query, images) if self._xl else None,
             return_dict=False,
         )[0]
         m = m.to(z.device, torch.promote_types(m.dtype, torch.float32))
@@ -133,7 +143,7 @@ class DirectDenoiser:
         embedding: Tensor = self._pipe.get_guidance_scale_embedding(above, embedding_dim=self._embedded)
         return embedding.to(self._device, self._dtype)
 
-    def _size_and_pooled(self, query: Query) -> dict[str, Tensor]:
+    def _size_and_pooled(self, query: Query, images: Tensor) -> dict[str, Tensor]:
         """What SDXL knows beside the text: pooled embeddings, and the picture's size (full, uncropped)."""
         pipe = self._pipe
         size = tuple(side * pipe.vae_scale_factor for side in query.z.shape[-2:])
@@ -141,13 +151,14 @@ class DirectDenoiser:
         width = self._pooled.shape[-1] if encoder is None else encoder.config.projection_dim
         # the pipeline's dtype for these numbers is that of its embeddings, before any cast to the network's
         ids = pipe._get_add_time_ids(size, (0, 0), size, dtype=self._text.dtype, text_encoder_projection_dim=width)
-        pooled = _rows(self._pooled, query.copies).to(self._device, self._dtype)
+        pooled = _rows(self._pooled, query.copies, images).to(self._device, self._dtype)
         return {"text_embeds": pooled, "time_ids": ids.to(self._device).repeat(len(pooled), 1)}
 
 
-def _rows(groups: Tensor, copies: int) -> Tensor:
-    """Embeddings [groups, batch, ...] as the rows of a batch: per group, `copies` blocks of the whole batch."""
-    return groups.unsqueeze(1).expand(-1, copies, *groups.shape[1:]).flatten(0, 2)
+def _rows(groups: Tensor, copies: int, images: Tensor) -> Tensor:
+    """Embeddings [groups, batch, ...] as the rows of a batch: per group, `copies` blocks of those images."""
+    chosen = groups[:, images.to(groups.device)]
+    return chosen.unsqueeze(1).expand(-1, copies, *chosen.shape[1:]).flatten(0, 2)
 
 
 def _texts(value: Sequence[str] | None, name: str) -> list[str]:

@@ -51,11 +51,14 @@ class Query:
         step: row of the table, which gives timestep and input scale.
         copies: passes that this query costs each image: 2 where the target of the edit losses (the first block) is
             asked for beside the estimate, else 1.
+        waiting: [batch], the images that it is about, None for all.  The others have met their tolerance: their rows of
+            the answer are not read, so a driver may leave them out of its batch.
     """
 
     z: Tensor
     step: int
     copies: int = 1
+    waiting: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +69,7 @@ class StepReport:
         step: row of the table.
         timestep: of that row.
         level: its noise level, timestep / num_train_timesteps.
-        passes: what the step cost each image, target and correction included.
+        passes: what the step cost each image, target and correction included; with a tolerance, at most.
         residuals: [pass, batch], how far each point of the solver was from solving the step; see `solvers.Solution`.
         noise_travel: [batch], how far correction or absorption moved the noise, in L2 over sqrt(dim), so as a share of
             white noise: the side information in this step.  None where neither ran.
@@ -94,7 +97,7 @@ class Trajectory:
         noises: [step, batch, ...], noisiest step first, the noise with which `replay` is to run: the one given,
             matched, corrected or absorbing where the settings say so; None for a deterministic sampler.
         steps: reports, noisiest step first.
-        passes: network passes per image.
+        passes: network passes per image; with a tolerance, of the slowest at each step.
     """
 
     z_T: Tensor  # noqa: N815 - the letters of the paper
@@ -262,15 +265,15 @@ def _solve(
         weights = settings.region(table.level(step)).weights
         solver = renoise(reverse, start, weights=weights, nudge=nudge if losses else None)
     points = solve(solver, reverse, passes=passes, tol=settings.tol)
-    z = next(points)
+    z, waiting = next(points)
     try:
         if noised is not None:
             both = yield from _ask(torch.cat((noised, z)), step, copies=2)
             target, m = both.chunk(2)
-            z = points.send(m)
+            z, waiting = points.send(m)
         while True:
-            m = yield from _ask(z, step)
-            z = points.send(m)
+            m = yield from _ask(z, step, waiting=waiting)
+            z, waiting = points.send(m)
     except StopIteration as stop:
         solution: Solution = stop.value
         return solution
@@ -298,12 +301,12 @@ def _explain(
     return z_t, noise, report
 
 
-def _ask(z: Tensor, step: int, copies: int = 1) -> Generator[Query, Tensor, Tensor]:
+def _ask(z: Tensor, step: int, copies: int = 1, waiting: Tensor | None = None) -> Generator[Query, Tensor, Tensor]:
     """Put one query and check its answer."""
-    m = yield Query(z, step, copies)
+    m = yield Query(z, step, copies, waiting)
     if m.shape != z.shape:
         raise ValueError(f"the prediction is {list(m.shape)} for latents {list(z.shape)}: return one per latent row")
-    if not m.isfinite().all():
+    if not (m if waiting is None else m[waiting]).isfinite().all():
         raise ValueError(
             f"the network's prediction at step {step} is not finite: it overflows in this precision, or the latents "
             "left its range; load the pipeline with dtype=torch.float32, or lower the guidance"

@@ -122,7 +122,8 @@ class Settings:
         nearest: renoising iterations of the step nearest the image; None leaves them to its region.
         passes: how many passes an inversion takes in all, dealt to the steps as `renoise.budget` says, whatever the
             regions and `nearest`; None for no total.
-        tol: a step ends early once its residual is at most this share of the RMS of its latent, 0.0 for never.
+        tol: an image is done with a step once its residual is at most this share of the RMS of its latent, and leaves
+            the batch until the next step (where networks are called directly, of UNets); 0.0 for never.
         num_inference_steps: sampler steps, 1 or more.
         guidance_scale: of reconstruction and editing; 1.0 is no guidance.
         inversion_guidance_scale: of the inversion; 1.0 is no guidance.
@@ -170,9 +171,9 @@ class Settings:
             count = getattr(self, name)
             if count is not None and (not isinstance(count, int) or count < least):
                 raise ValueError(f"{name}={count!r}: pass a whole number, {least} or more, or None")
-        if not 0 <= self.tol < 1:
+        if not isinstance(self.tol, (int, float)) or not 0 <= self.tol < 1:
             raise ValueError(
-                f"tol={self.tol} is no share of a latent: pass 0.0 for no tolerance, or a number like 1e-3"
+                f"tol={self.tol!r} is no share of a latent: pass 0.0 for no tolerance, or a number like 1e-3"
             )
         self._check_together()
         if not isinstance(self.num_inference_steps, int) or self.num_inference_steps < 1:
@@ -200,7 +201,7 @@ class Settings:
         if fixed and any(region.weights is not None for region in self.regions):
             raise ValueError(
                 f"{fixed[0]}={getattr(self, fixed[0])!r} and weights: they average a fixed number of renoising passes, "
-                "so leave them out of the regions"
+                "so leave them out of the regions, or take a preset without, such as 'few-step' or 'many-step'"
             )
 
     def region(self, level: float) -> Region:

@@ -57,7 +57,7 @@ class Solution:
         prediction: the network's at `nearest`, same shape.
         residuals: [pass, batch], RMS over an image's numbers of f at each point asked about.  An image that was done
             before the others of its batch keeps its last one.
-        passes: predictions asked for.
+        passes: predictions asked for, for the image that took the most.
     """
 
     estimate: Tensor
@@ -133,27 +133,31 @@ def anderson(reverse: Callable[[Tensor], Tensor], start: Tensor, *, depth: int =
 
 def solve(
     solver: Generator[Tensor, Tensor, None], reverse: Callable[[Tensor], Tensor], *, passes: int, tol: float = 0.0
-) -> Generator[Tensor, Tensor, Solution]:
-    """Run a solver: yields the latents at which it wants a prediction, expects the prediction, returns the solution.
+) -> Generator[tuple[Tensor, Tensor | None], Tensor, Solution]:
+    """Run a solver: yields where it wants predictions, expects them, returns the solution.
+
+    What it yields are latents [batch, ...], and which images [batch] of them are still waiting; None for all.  What is
+    answered for the others is not read.
 
     Args:
         solver: of the two above.
         reverse: what the solver was given.
         passes: how many predictions to ask for at most, 1 or more.
-        tol: an image is done when its residual is at most this share of the RMS of its latent.  It no longer changes,
-            but is still asked about until all images of the batch are done: whoever answers expects whole batches.
+        tol: an image is done, and leaves, when its residual is at most this share of the RMS of its latent.
     """
     z = nearest = next(solver)
-    prediction = torch.zeros_like(z)
+    m = prediction = torch.zeros_like(z)
     smallest = z.new_full(z.shape[:1], torch.inf)
     done = torch.zeros_like(smallest, dtype=torch.bool)
     residuals: list[Tensor] = []
     each = (-1, *[1] * (z.ndim - 1))
     while len(residuals) < passes and not done.all():
-        m = yield z
-        size = _rms(reverse(m) - z)
-        if residuals:
-            size = torch.where(done, residuals[-1], size)
+        if done.any():
+            m = torch.where(done.view(each), m, (yield z, ~done))
+            size = torch.where(done, residuals[-1], _rms(reverse(m) - z))
+        else:
+            m = yield z, None
+            size = _rms(reverse(m) - z)
         residuals.append(size)
         nearer = (~done & (size < smallest)).view(each)
         nearest, prediction = torch.where(nearer, z, nearest), torch.where(nearer, m, prediction)
