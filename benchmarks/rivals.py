@@ -34,7 +34,6 @@ from renoise.solvers import solve
 
 __all__ = ["Pullback", "aidi", "blended", "edit_friendly", "gnri", "with_gradients"]
 
-_FLATTEST = 0.1  # GNRI: least slope of F in one number, in units of 1 / D; that of the bare residual is 1 / D
 _STEEPEST_PRIOR = 1e-6  # least variance of the prior, for steps between levels that are all but alike
 
 
@@ -87,16 +86,16 @@ def aidi(table: StepTable, z_0: Tensor, noises: Tensor | None, *, passes: int) -
 
 
 def gnri(
-    table: StepTable, z_0: Tensor, noises: Tensor | None, *, passes: int, prior: float
+    table: StepTable, z_0: Tensor, noises: Tensor | None, *, passes: int, prior: float, flattest: float
 ) -> Generator[Query, Tensor, Trajectory]:
     """Invert by guided Newton-Raphson steps, `passes` forward and as many backward a step of the sampler.
 
     Queries alternate with a `Pullback` each.  F is a mean over an image's numbers here, which leaves the step as it is.
-    dF/dz_i is kept at least `_FLATTEST` / D from 0, with its sign, so that no number jumps further than ten mean
-    residuals.
 
     Args:
         prior: lambda, 0 or more.
+        flattest: dF/dz_i is kept at least this / D from 0, with its sign, so that no number jumps further than the mean
+            residual divided by it.  That of the bare residual is 1 / D.
     """
     z, reports = z_0, []
     each = (-1, *[1] * (z_0.ndim - 1))
@@ -113,7 +112,7 @@ def gnri(
             back = yield Pullback(z, step, copies=0, cotangent=sign)
             objective = (residual.abs() + prior * (z - mu).square() / (2 * variance)).flatten(1).mean(1)
             slope = sign - pull * back + prior * (z - mu) / variance  # D dF/dz
-            bounded = slope.abs().clamp_min(_FLATTEST).copysign(slope)
+            bounded = slope.abs().clamp_min(flattest).copysign(slope)
             z = z - objective.view(each) / bounded
         reports.append(_report(table, step, passes, torch.stack(residuals)))
     return _trajectory(z, noises, reports)

@@ -86,7 +86,7 @@ def test_pullbacks_are_transposed_jacobian_products() -> None:
 
 def test_gnri_without_prior_lowers_the_residual() -> None:
     table = TABLES["ddim"]()
-    found = drive(gnri(table, clean(), None, passes=4, prior=0.0), with_gradients(toy(table)))
+    found = drive(gnri(table, clean(), None, passes=4, prior=0.0, flattest=0.1), with_gradients(toy(table)))
     assert found.passes == 4 * len(table)
     for step in found.steps:
         assert (step.residuals[-1] < 0.5 * step.residuals[0]).all(), step
@@ -96,7 +96,7 @@ def test_gnri_takes_newton_steps_on_one_number() -> None:
     """With one number, F = |z - g| is straight on either side, so one step solves a straight map exactly."""
     table = TABLES["ddim"]().tail(1)
     denoise = Toy(table, white(5, 1, 1, 1), (0,), spread=1.5)
-    found = drive(gnri(table, white(6, 1, 1), None, passes=1, prior=0.0), with_gradients(denoise))
+    found = drive(gnri(table, white(6, 1, 1), None, passes=1, prior=0.0, flattest=0.1), with_gradients(denoise))
     assert torch.allclose(drive(replay(table, found.z_T), denoise), white(6, 1, 1), atol=1e-12)
 
 
@@ -105,7 +105,7 @@ def test_gnri_counts_one_pass_per_pullback_and_its_prior_pulls_towards_the_forwa
     counts: list[int] = []
     ends = {}
     for prior in (0.0, 0.1):
-        queries = gnri(table, clean(), noises(table), passes=2, prior=prior)
+        queries = gnri(table, clean(), noises(table), passes=2, prior=prior, flattest=0.1)
         ends[prior] = drive(queries, with_gradients(toy(table)), counts.append)
     assert counts == [1, 0] * 8 * 2
     assert not torch.allclose(ends[0.0].z_T, ends[0.1].z_T)
