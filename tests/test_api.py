@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from diffusers import EulerDiscreteScheduler
 from PIL import Image
 from torch import Tensor
 
@@ -236,6 +237,18 @@ def test_an_inversion_does_not_follow_a_scheduler_that_is_exchanged_later() -> N
     pipe.scheduler = tiny.ddim(timestep_spacing="trailing")
     assert bytes_of(inv.reconstruct()) == bytes_of(before)
     assert inv.scheduler == "DDIMScheduler"
+
+
+@pytest.mark.parametrize("driver", ["direct", "pipeline"])
+def test_nor_does_it_round_its_times_for_a_scheduler_that_counts_in_integers(driver: Any) -> None:
+    pipe = tiny.sd(EulerDiscreteScheduler.from_config(tiny.ddim().config, timestep_spacing="linspace"))
+    inv = renoise.invert(pipe, picture(), "a cat", preset=FULL, driver=driver)
+    assert not torch.equal(inv.table.timesteps, inv.table.timesteps.round())
+    before = inv.reconstruct()
+    pipe.scheduler = tiny.ddim()
+    assert bytes_of(inv.reconstruct()) == bytes_of(before)
+    with pytest.raises(ValueError, match="inversion with EulerDiscreteScheduler, and the pipeline has DDIMScheduler"):
+        inv.edit("a dog", num_inference_steps=20)
 
 
 def test_latents_stay_float32_whatever_the_network_runs_in() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import tiny
 import tiny_flow
 import torch
+from accelerate import cpu_offload
 from diffusers import EulerDiscreteScheduler, FirstBlockCacheConfig
 from peft import LoraConfig
 from torchao.quantization import Int8Tensor, Int8WeightOnlyConfig, quantize_
@@ -243,3 +245,19 @@ def test_a_quantised_network_takes_part_by_both_drivers(make: Any) -> None:
     assert not direct.latents.equal(whole.latents), "eight bits a weight are not the same network"
     assert any(isinstance(weight, Int8Tensor) for weight in denoiser(pipe).parameters()), "still quantised afterwards"
     assert error(direct) < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["offloaded", "quantised"])
+def test_inversions_of_networks_whose_weights_are_not_at_hand_can_be_kept(kind: str, tmp_path: Path) -> None:
+    pipe = tiny.sd()
+    if kind == "offloaded":  # as enable_sequential_cpu_offload does, which asks for a GPU
+        for network in (pipe.unet, pipe.vae, pipe.text_encoder):
+            cpu_offload(network, torch.device("cpu"))
+        assert all(weight.is_meta for weight in pipe.unet.parameters())
+    else:
+        quantize_(pipe.unet, Int8WeightOnlyConfig())
+    inversion = inverted(pipe, **BRIEF)
+    inversion.save(tmp_path / "kept.safetensors")
+    again = renoise.load(tmp_path / "kept.safetensors", pipe)
+    assert again.reconstruct().tobytes() == inversion.reconstruct().tobytes()
+    assert renoise.load(tmp_path / "kept.safetensors", tiny.sd()).latents.equal(inversion.latents)

@@ -329,8 +329,31 @@ def test_mistakes_in_pipe_kwargs_are_named() -> None:
         inverted(tiny_flow.controlnet(), settings(), driver="direct")
     with pytest.raises(ValueError, match="driver='both' is neither"):
         inverted(pipe, settings(), driver="both")
-    with pytest.raises(ValueError, match="takes no negative prompt: leave out 'ugly'"):
+    with pytest.raises(ValueError, match=r"takes no negative prompt here: leave out 'ugly'$"):
         inverted(tiny_flow.flux2(), settings(guidance=2.0), negative_prompt="ugly")
+    with pytest.raises(ValueError, match=r"leave out 'ugly', or pass pipe_kwargs=\{'true_cfg_scale': 2.0\}"):
+        inverted(tiny_flow.flux(), settings(guidance=2.0), negative_prompt="ugly")
+    with pytest.raises(ValueError, match="a negative prompt, 'ugly', and negative_prompt_embeds: pass one of them"):
+        inverted(
+            pipe,
+            settings(guidance=2.0),
+            negative_prompt="ugly",
+            pipe_kwargs={"negative_prompt_embeds": torch.zeros(2, 8, 16)},
+        )
+
+
+def test_a_negative_prompt_of_an_edit_takes_the_place_of_embeddings_and_the_other_way_round() -> None:
+    pipe = tiny.sd()
+    with torch.no_grad():
+        _, ugly = pipe.encode_prompt(["a"] * 2, torch.device("cpu"), 1, True, ["ugly"] * 2)
+    by_text = inverted(pipe, settings(2, 1, 2.0), negative_prompt="ugly")
+    embedded = inverted(pipe, settings(2, 1, 2.0), pipe_kwargs={"negative_prompt_embeds": ugly})
+    assert torch.equal(by_text.latents, embedded.latents)
+    red = [picture.tobytes() for picture in by_text.edit("a dog", negative_prompt="red")]
+    assert red == [picture.tobytes() for picture in embedded.edit("a dog", negative_prompt="red")]
+    assert red != [picture.tobytes() for picture in embedded.edit("a dog")]
+    again = by_text.edit("a dog", pipe_kwargs={"negative_prompt_embeds": ugly})
+    assert [picture.tobytes() for picture in again] == [picture.tobytes() for picture in embedded.edit("a dog")]
 
 
 @pytest.mark.parametrize("driver", ["direct", "pipeline"])

@@ -147,7 +147,7 @@ class Inversion:
             num_inference_steps = None
         self._check_schedule(given, num_inference_steps)
         count = len(self.pixels)
-        negatives = self.scene.negative_prompts
+        negatives = None if "negative_prompt_embeds" in given else self.scene.negative_prompts
         if negative_prompt is not None:
             negatives = _texts(negative_prompt, count, "negative_prompt")
         settings = self.settings
@@ -156,6 +156,10 @@ class Inversion:
         kept = dict(self.scene.pipe_kwargs)
         if prompt is not None or "prompt_embeds" in given:  # what the picture showed
             kept = {key: value for key, value in kept.items() if key not in EMBEDDINGS or key.startswith("negative_")}
+        if negative_prompt is not None:
+            kept = {
+                key: value for key, value in kept.items() if key not in EMBEDDINGS or not key.startswith("negative_")
+            }
         texts = None if prompt is None else _texts(prompt, count, "prompt")
         scene = Scene(texts, negatives, settings.guidance_scale, kept | given)
         return self._pictures(self.regenerate(scene, num_inference_steps))
@@ -217,6 +221,12 @@ class Inversion:
         if num_inference_steps is None:
             return
         replace(self.settings, num_inference_steps=num_inference_steps)  # refuses what is no number of steps
+        now = type(self.pipe.scheduler).__name__
+        if now != self.scheduler:
+            raise ValueError(
+                f"num_inference_steps={num_inference_steps} after an inversion with {self.scheduler}, and the pipeline "
+                f"has {now} now: give it the scheduler of the inversion, or leave the number out"
+            )
         own = [keyword for keyword in grid if keyword in self.scene.pipe_kwargs]
         if own:
             raise ValueError(
@@ -266,7 +276,7 @@ def invert(
         negative_prompt: counts only where guidance is on; by default the pipeline's own.
         preset: a name of ``renoise.presets.PRESETS`` or settings of your own; by default what suits pipe and scheduler.
         passes: of the network per picture in all, one per step or more; dealt to the steps as ``renoise.budget`` says.
-            By default the preset's. Not for the published presets, which fix the passes of every step.
+            By default the preset's. Published presets that average passes fix them, and refuse.
         tol: a picture is done with a step, whatever passes are left, once what it misses is at most this share of its
             latent's RMS, e.g. 1e-2; by default the preset's, which is never.
         num_inference_steps: steps of the whole schedule, N; by default the preset's.

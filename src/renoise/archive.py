@@ -8,9 +8,11 @@ the sampler's measured steps. The precision of the pipeline may differ, and so m
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,6 @@ def save(inversion: Inversion, path: str | os.PathLike[str]) -> None:
         "seconds": inversion.seconds,
         "passes": trajectory.passes,
         "steps": [{name: getattr(report, name) for name in ("step", "passes")} for report in trajectory.steps],
-        "ceiling_db": inversion.ceiling().tolist(),
     }
     complete = {name: value.cpu().contiguous() for name, value in tensors.items()}
     write(Path(path), serialise(complete, {"renoise": json.dumps(header)}))
@@ -92,8 +93,8 @@ def load(path: str | os.PathLike[str], pipe: Any = None, *, pipe_kwargs: Mapping
 
     Args:
         path: a file that ``Inversion.save`` wrote.
-        pipe: the pipeline to regenerate with: that of the inversion, or an equal one in any precision. Needed unless
-            the inversion was made with an embedded model, which is then loaded.
+        pipe: the pipeline to regenerate with: that of the inversion, or an equal one in any floating precision. Needed
+            unless the inversion was made with an embedded model, which is then loaded.
         pipe_kwargs: those that the inversion was made with; a file holds their names only.
 
     Raises:
@@ -207,24 +208,55 @@ def _settings(values: dict[str, Any]) -> Settings:
 
 def _identity(pipe: Any) -> dict[str, Any]:
     """What tells one pipeline from another, whatever precision it is in, and where it came from."""
-    config = {key: value for key, value in dict(denoiser(pipe).config).items() if not key.startswith("_")}
     networks = {name: getattr(pipe, name, None) for name in _NETWORKS}
     source = pipe.config.get("_name_or_path")
     return {
         "class": type(pipe).__name__,
         "source": str(source) if source else None,
-        "denoiser": hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16],
+        "denoiser": hashlib.sha256(_architecture(denoiser(pipe)).encode()).hexdigest()[:16],
         "weights": {name: _sample(network) for name, network in networks.items() if network is not None},
     }
 
 
+def _architecture(network: Any) -> str:
+    """The configuration as far as it is not the default, which later versions of diffusers add to."""
+    kind = type(getattr(network, "_orig_mod", network))  # of a compiled network too
+    default = {name: parameter.default for name, parameter in inspect.signature(kind.__init__).parameters.items()}
+    told = {
+        name: json.dumps(value, default=str) for name, value in dict(network.config).items() if not name.startswith("_")
+    }
+    usual = {name: json.dumps(value, default=str) for name, value in default.items()}
+    return json.dumps({name: value for name, value in told.items() if usual.get(name) != value}, sort_keys=True)
+
+
 def _sample(network: torch.nn.Module) -> list[float]:
     """Some numbers of eight weights spread over a network: enough to tell it from a fine-tuned one."""
-    weights = [parameter.detach() for parameter in network.parameters() if parameter.ndim > 1]
+    owners = {
+        weight: (module, name)
+        for module in network.modules()
+        for name, weight in module.named_parameters(recurse=False)
+        if weight.ndim > 1
+    }
+    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     numbers: list[float] = []
-    for weight in weights[:: max(1, len(weights) // 8)]:
-        numbers += weight.flatten()[:16].tolist()
+    for chosen in weights[:: max(1, len(weights) // 8)]:
+        module, name = owners[chosen]
+        with _at_hand(module):
+            weight = getattr(module, name).detach()
+            if type(weight) is not Tensor:  # quantised
+                weight = weight.dequantize()
+            numbers += weight.flatten()[:16].tolist()
     return numbers
+
+
+def _at_hand(module: torch.nn.Module) -> AbstractContextManager[Any]:
+    """Has the weights of a module that accelerate offloads loaded inside."""
+    if not hasattr(module, "_hf_hook"):
+        return nullcontext()
+    from accelerate.utils import align_module_device
+
+    aligned: AbstractContextManager[Any] = align_module_device(module)
+    return aligned
 
 
 def _check(path: Path, then: dict[str, Any], inversion: Inversion, pipe: Any) -> None:
@@ -242,8 +274,8 @@ def _check(path: Path, then: dict[str, Any], inversion: Inversion, pipe: Any) ->
             f"{path} was made with a denoiser of another architecture; pass the pipeline that it was made with"
             f" ({then['source'] or 'not from a file'})"
         )
-    for name in then["weights"].keys() | now["weights"].keys():
-        before, after = (torch.tensor(identity["weights"].get(name, [])) for identity in (then, now))
+    for name in then["weights"].keys() & now["weights"].keys():  # a text encoder may be missing where embeddings came
+        before, after = (torch.tensor(identity["weights"][name]) for identity in (then, now))
         if before.shape != after.shape or (after - before).norm() > _SAME_WEIGHTS * before.norm():
             raise ArchiveError(
                 f"{path} was made with other weights in {name}; pass the checkpoint that it was made with"

@@ -17,6 +17,7 @@ try:
 except ImportError as error:  # pragma: no cover - the message is the point
     sys.exit(f'the command line needs two more packages: pip install "renoise[cli]" ({error})')
 
+import torch
 from PIL import Image
 
 import renoise
@@ -33,7 +34,9 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (ValueError, TypeError, OSError) as error:
+        except (typer.Exit, typer.Abort):  # they are RuntimeErrors
+            raise
+        except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
             message = f"[red]error:[/red] {escape(str(error))}"
             Console(stderr=True).print(message, highlight=False, soft_wrap=True)
             raise typer.Exit(1) from error
@@ -97,7 +100,7 @@ Model = Annotated[
         "--model",
         "-m",
         help="An embedded model ([b]renoise models[/b] lists them; emoji-turbo if none is given), or a folder or hub "
-        "name of a diffusers pipeline.",
+        "name of a diffusers pipeline. It runs on the GPU, where there is one.",
     ),
 ]
 SameModel = Annotated[
@@ -313,7 +316,10 @@ def _quieten() -> None:
 
 def _pipeline(model: str, scheduler: str | None, dtype: str | None) -> Any:
     _quieten()
-    return _with_bars(models.load(model, dtype=dtype or "float32", scheduler=scheduler))
+    pipe = models.load(model, dtype=dtype or "float32", scheduler=scheduler)
+    if torch.accelerator.is_available():
+        pipe.to(torch.accelerator.current_accelerator())
+    return _with_bars(pipe)
 
 
 def _with_bars(pipe: Any) -> Any:

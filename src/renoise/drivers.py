@@ -79,8 +79,7 @@ class DirectDenoiser:
         self._batch = batch
         self._guidance = max(1.0, float(guidance_scale))
         self._doubled = self._guidance > 1 and self._embedded is None
-        # integers or floats, as this scheduler hands them to the network; the network itself computes with floats
-        self._time_dtype = torch.float32 if pipe.scheduler.timesteps.is_floating_point() else torch.long
+        self._timesteps = table.handed_over(pipe.scheduler)
         with torch.no_grad():
             encoded = pipe.encode_prompt(
                 prompt=prompts,
@@ -111,20 +110,20 @@ class DirectDenoiser:
                 f"{len(query.z)} rows of latents are not {query.copies} x {self._batch} prompts: pass one prompt for "
                 "each latent of the batch"
             )
-        waiting = torch.arange(self._batch) if query.waiting is None else query.waiting.cpu().nonzero().flatten()
-        if len(waiting) == self._batch:
-            return self._prediction(query.z, query, waiting)
-        rows = torch.cat([waiting + copy * self._batch for copy in range(query.copies)]).to(query.z.device)
-        m = self._prediction(query.z[rows], query, waiting)
-        return m.new_full(query.z.shape, torch.nan).index_copy(0, rows, m)
+        if query.waiting is None:
+            return self._prediction(query.z, query, slice(None))
+        m = self._prediction(query.z[query.waiting], query, query.waiting)
+        whole = m.new_full(query.z.shape, torch.nan)
+        whole[query.waiting] = m
+        return whole
 
-    def _prediction(self, z: Tensor, query: Query, images: Tensor) -> Tensor:
+    def _prediction(self, z: Tensor, query: Query, images: Tensor | slice) -> Tensor:
         """The guided prediction for latents z, blocks of those images of the batch."""
         device = self._device
         scaled = (z * float(self._table.input_scale[query.step])).to(device, self._dtype)
         m: Tensor = self._pipe.unet(
             torch.cat([scaled] * len(self._text)),
-            torch.tensor(float(self._table.timesteps[query.step]), device=device).to(self._time_dtype),
+            self._timesteps[query.step].to(device),
             encoder_hidden_states=_rows(self._text, query.copies, images).to(device, self._dtype),
             timestep_cond=self._guidance_embedding(len(z)),
             added_cond_kwargs=self._size_and_pooled(query, images) if self._xl else None,
@@ -143,7 +142,7 @@ class DirectDenoiser:
         embedding: Tensor = self._pipe.get_guidance_scale_embedding(above, embedding_dim=self._embedded)
         return embedding.to(self._device, self._dtype)
 
-    def _size_and_pooled(self, query: Query, images: Tensor) -> dict[str, Tensor]:
+    def _size_and_pooled(self, query: Query, images: Tensor | slice) -> dict[str, Tensor]:
         """What SDXL knows beside the text: pooled embeddings, and the picture's size (full, uncropped)."""
         pipe = self._pipe
         size = tuple(side * pipe.vae_scale_factor for side in query.z.shape[-2:])
@@ -155,9 +154,9 @@ class DirectDenoiser:
         return {"text_embeds": pooled, "time_ids": ids.to(self._device).repeat(len(pooled), 1)}
 
 
-def _rows(groups: Tensor, copies: int, images: Tensor) -> Tensor:
+def _rows(groups: Tensor, copies: int, images: Tensor | slice) -> Tensor:
     """Embeddings [groups, batch, ...] as the rows of a batch: per group, `copies` blocks of those images."""
-    chosen = groups[:, images.to(groups.device)]
+    chosen = groups[:, images.to(groups.device) if isinstance(images, Tensor) else images]
     return chosen.unsqueeze(1).expand(-1, copies, *chosen.shape[1:]).flatten(0, 2)
 
 

@@ -258,12 +258,20 @@ def call_keywords(
     keywords: dict[str, Any] = {**FAMILIES[name].guidance(pipe, guidance_scale), **FAMILIES[name].keywords}
     if prompts is not None:
         keywords["prompt"] = list(prompts)
-    if "negative_prompt_embeds" in extra and "negative_prompt" in accepted:
-        keywords["negative_prompt"] = None  # some pipelines have a text as their default, and refuse both
-    elif negative_prompts is not None and guidance_scale > 1:
-        if "negative_prompt" not in accepted:
-            raise ValueError(f"{kind} takes no negative prompt: leave out {negative_prompts[0]!r}")
+    keywords |= extra
+    guided = guidance_scale > 1
+    if "true_cfg_scale" in accepted:  # guidance_scale is an embedding, beside which there may be guidance proper
+        guided = keywords.get("true_cfg_scale", 1.0) > 1
+    if negative_prompts is not None and (guided or guidance_scale > 1):
+        text = negative_prompts[0]
+        if not guided or "negative_prompt" not in accepted:
+            remedy = ", or pass pipe_kwargs={'true_cfg_scale': 2.0}" if "true_cfg_scale" in accepted else ""
+            raise ValueError(f"{kind} takes no negative prompt here: leave out {text!r}{remedy}")
+        if "negative_prompt_embeds" in extra:
+            raise ValueError(f"a negative prompt, {text!r}, and negative_prompt_embeds: pass one of them")
         keywords["negative_prompt"] = list(negative_prompts)
-    elif name == "qwen-image" and guidance_scale > 1:  # without one it would switch guidance off
+    elif "negative_prompt_embeds" in extra and "negative_prompt" in accepted:
+        keywords["negative_prompt"] = None  # some pipelines have a text as their default, and refuse both
+    elif name == "qwen-image" and guided:  # without one it would switch guidance off
         keywords["negative_prompt"] = [" "] * len(extra["prompt_embeds"] if prompts is None else prompts)
-    return keywords | dict(extra)
+    return keywords

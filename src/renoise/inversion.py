@@ -51,8 +51,8 @@ class Query:
         step: row of the table, which gives timestep and input scale.
         copies: passes that this query costs each image: 2 where the target of the edit losses (the first block) is
             asked for beside the estimate, else 1.
-        waiting: [batch], the images that it is about, None for all.  The others have met their tolerance: their rows of
-            the answer are not read, so a driver may leave them out of its batch.
+        waiting: [batch], the images that it is about, None for all (and wherever `copies` is 2).  The others have met
+            their tolerance: their rows of the answer are not read, so a driver may leave them out of its batch.
     """
 
     z: Tensor

@@ -75,11 +75,11 @@ def load(
             f"diffusers has no scheduler {scheduler!r}; try EulerAncestralDiscreteScheduler, LCMScheduler or "
             "DDIMScheduler"
         )
-    pipe = _embedded(name) if embedded else diffusers.DiffusionPipeline.from_pretrained(name)
+    pipe = _embedded(name) if embedded else diffusers.DiffusionPipeline.from_pretrained(name, dtype=precision)
     if kind is not None:
         pipe.scheduler = kind.from_config(pipe.scheduler.config)
     if not embedded:
-        return pipe.to(precision)
+        return pipe
     # its auto-encoder stays float32: it is small, and its precision is the ceiling
     for network, wanted in ((pipe.unet, precision), (pipe.text_encoder, precision), (pipe.vae, torch.float32)):
         torch.nn.Module.to(network, wanted)  # not network.to, which logs a warning about any cast

@@ -170,6 +170,14 @@ class StepTable:
             )
         return alpha * z_0 + sigma * noise
 
+    def handed_over(self, scheduler: Any) -> Tensor:
+        """The timesteps as a pipeline with this scheduler hands them to its network: float32, or integers.
+
+        Where it has been exchanged since the table was measured, for one that counts in integers, they may be none.
+        """
+        whole = not scheduler.timesteps.is_floating_point() and self.timesteps.equal(self.timesteps.round())
+        return self.timesteps.to(torch.long if whole else torch.float32)
+
     def tail(self, steps: int) -> StepTable:
         """The table of the `steps` least noisy steps, 1 up to all."""
         if not 1 <= steps <= len(self):

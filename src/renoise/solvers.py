@@ -151,8 +151,8 @@ def solve(
     done = torch.zeros_like(smallest, dtype=torch.bool)
     residuals: list[Tensor] = []
     each = (-1, *[1] * (z.ndim - 1))
-    while len(residuals) < passes and not done.all():
-        if done.any():
+    while len(residuals) < passes and not (tol and done.all()):
+        if tol and done.any():
             m = torch.where(done.view(each), m, (yield z, ~done))
             size = torch.where(done, residuals[-1], _rms(reverse(m) - z))
         else:
@@ -171,14 +171,14 @@ def solve(
 
 def _cancelling(residuals: Tensor) -> Tensor:
     """theta [batch, point] of residuals [batch, point, number], in float64 because products square the range."""
-    f = residuals.double()
+    f = (residuals.cpu() if residuals.device.type == "mps" else residuals).double()  # Apple's GPUs have no float64
     lengths = f.norm(dim=2, keepdim=True).clamp_min(1e-100)  # a residual may be 0
     f = f / lengths
     shares = lengths.amin(1, keepdim=True) / lengths  # [batch, point, 1], of unknowns measured in these lengths
     products = f @ f.mT + _RIDGE * torch.eye(f.shape[1], dtype=f.dtype, device=f.device)
     theta = (shares * torch.linalg.solve(products, shares)).squeeze(2)
     weights: Tensor = theta / theta.sum(1, keepdim=True)
-    return weights.to(residuals.dtype)
+    return weights.to(residuals)
 
 
 def _nearby(products: Tensor) -> Tensor:

@@ -124,7 +124,7 @@ class _StandIn:
         self._steps = 0
         self._query: Query | None = next(self._job.queries)
         given = self._real.timesteps
-        self._grid = self._job.table.timesteps.to(given.device, given.dtype)
+        self._grid = self._job.table.handed_over(self._real).to(given.device)
         # as long as the loop will be, for pipelines that prepare something for each of its rounds
         rounds = self._grid[-1:].repeat(self._job.passes + 1)
         rounds[: len(self._grid)] = self._grid[: len(rounds)]
