@@ -342,6 +342,17 @@ def test_mistakes_in_pipe_kwargs_are_named() -> None:
         )
 
 
+def test_unets_take_sizes_that_do_not_halve_evenly() -> None:
+    pipe = renoise.models.load("emoji-turbo")  # 4 pixels a latent, halved twice
+    found = [
+        renoise.invert(pipe, pictures((72, 88)), ["a", "b"], preset=settings(2, 1), size=(72, 88), driver=driver)
+        for driver in ("direct", "pipeline")
+    ]
+    assert found[0].latents.shape[-2:] == (18, 22)
+    assert found[0].latents.equal(found[1].latents)
+    assert [picture.size for picture in found[0].reconstruct()] == [(88, 72)] * 2
+
+
 def test_a_negative_prompt_of_an_edit_takes_the_place_of_embeddings_and_the_other_way_round() -> None:
     pipe = tiny.sd()
     with torch.no_grad():

@@ -6,6 +6,7 @@ Guidance 1.0 means "none" in this package for every kind; a row translates that 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -57,7 +58,7 @@ class Family:
             "shift" has a shift_factor beside it, "config" has latents_mean and latents_std, if set, "batch norm" its
             running statistics, of 2 x 2 latents.
         frames: whether the auto-encoder is one of videos, for which a picture is one frame.
-        patch: side, in latents, of what the network takes as one token; 0 for UNets, which halve the side instead.
+        patch: side, in latents, of what the network takes as one token; 0 for UNets, which take any.
         few_step: whether a pipeline was distilled to few steps, where it says so of itself.
         keywords: further keywords that its call needs here.
     """
@@ -146,7 +147,7 @@ FAMILIES: dict[str, Family] = {
     "sana": Family(
         ("SanaPipeline",),
         direct=Loop(time=lambda network, t: t * network.config.timestep_scale),
-        patch=1,
+        patch=0,
         keywords={"use_resolution_binning": False},
     ),
 }
@@ -213,7 +214,7 @@ def target_size(pipe: Any, size: int | tuple[int, int] | None) -> tuple[int, int
         side = getattr(pipe, "default_sample_size", None) or getattr(config, "sample_size", None) or 128
         height, width = side if isinstance(side, (list, tuple)) else (side, side)
         return height * factor, width * factor
-    step = factor * (FAMILIES[family(pipe)].patch or 2 ** (len(config.block_out_channels) - 1))
+    step = math.lcm(8, factor * max(1, FAMILIES[family(pipe)].patch))  # every pipeline of diffusers asks for 8
     sides = size if isinstance(size, (list, tuple)) else (size, size)
     whole = all(isinstance(side, int) and side > 0 and side % step == 0 for side in sides)
     if len(sides) != 2 or not whole:
