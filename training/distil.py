@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/training"))
     parser.add_argument("--images", type=int, default=100_000)
-    parser.add_argument("--guidance", type=float, default=7.0, help="guidance scale folded into the student")
+    parser.add_argument("--guidance", type=float, default=4.0, help="guidance scale folded into the student")
     args = parser.parse_args()
     keep_memory()
     torch.manual_seed(0)
