@@ -56,7 +56,8 @@ of the big models: there is no hub and no GPU where this is built. The code that
 TAIL = """
 Also tested: LoRA (SD, SDXL), IP-Adapter (SD), ControlNet (SD), bfloat16 and float16 networks, int8 weights by torchao
 (SD, SD3), prompt embeddings, `eta`, custom timesteps, model and sequential offload by accelerate's hooks
-(`tests/test_guests.py`). Offloaded networks are given back after every stage, also after an error or an interrupt. Samplers by themselves are in
+(`tests/test_guests.py`).
+Offloaded networks are given back after every stage, also after an error or an interrupt. Samplers by themselves are in
 [samplers.md](samplers.md). Not inverted: samplers with a history (`renoise.make_invertible` exchanges them), two
 network calls a step, and steps that drop the latent. Fragile through a pipeline's loop, because they count its rounds:
 skip-layer guidance, the start and end of a ControlNet, guidance callbacks. Not supported: a second inversion on the
