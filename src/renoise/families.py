@@ -147,7 +147,7 @@ FAMILIES: dict[str, Family] = {
     "sana": Family(
         ("SanaPipeline",),
         direct=Loop(time=lambda network, t: t * network.config.timestep_scale),
-        patch=0,
+        patch=1,
         keywords={"use_resolution_binning": False},
     ),
 }
