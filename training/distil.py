@@ -3,8 +3,8 @@
     python -m training.distil --work WORK
 
 The student starts as the teacher, or as the shipped student moved by what the teacher has learnt since it was shipped.
-It learns that its clean estimate does not change along the teacher's guided
-trajectory: estimate(z_t) = average student's estimate(z_s), with z_s one guided DDIM step (40 of 1000 levels) further.
+It learns that its clean estimate does not change along the teacher's guided trajectory: estimate(z_t) = average
+student's estimate(z_s), with z_s one guided DDIM step (40 of 1000 levels) further.
 Guidance is folded in, so the student needs none. Writes WORK/turbo/checkpoint.safetensors (resumable).
 """
 
@@ -31,8 +31,10 @@ def first_student(teacher: UNet2DConditionModel) -> UNet2DConditionModel:
     """A copy of the teacher, plus what an earlier distillation has changed, where the package ships one."""
     student = copy.deepcopy(teacher)
     if (WEIGHTS / "emoji-turbo/unet").exists():
-        shipped = (UNet2DConditionModel.from_pretrained(WEIGHTS / name / "unet") for name in ("emoji-turbo", "emoji"))
-        before, after = (model.float().state_dict() for model in reversed(tuple(shipped)))
+        before, after = (
+            UNet2DConditionModel.from_pretrained(WEIGHTS / name / "unet").float().state_dict()
+            for name in ("emoji", "emoji-turbo")
+        )
         for name, value in student.state_dict().items():
             value.add_(after[name] - before[name])
     return student

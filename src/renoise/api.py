@@ -153,13 +153,11 @@ class Inversion:
         settings = self.settings
         if guidance_scale is not None:
             settings = replace(settings, guidance_scale=guidance_scale)
-        kept = dict(self.scene.pipe_kwargs)
+        negative = {key for key in EMBEDDINGS if key.startswith("negative_")}
+        dropped: set[str] = set() if negative_prompt is None else negative
         if prompt is not None or "prompt_embeds" in given:  # what the picture showed
-            kept = {key: value for key, value in kept.items() if key not in EMBEDDINGS or key.startswith("negative_")}
-        if negative_prompt is not None:
-            kept = {
-                key: value for key, value in kept.items() if key not in EMBEDDINGS or not key.startswith("negative_")
-            }
+            dropped = dropped | (EMBEDDINGS - negative)
+        kept = {key: value for key, value in self.scene.pipe_kwargs.items() if key not in dropped}
         texts = None if prompt is None else _texts(prompt, count, "prompt")
         scene = Scene(texts, negatives, settings.guidance_scale, kept | given)
         return self._pictures(self.regenerate(scene, num_inference_steps))
