@@ -12,7 +12,7 @@ from functools import partial
 
 from torch import Tensor
 
-from benchmarks.rivals import aidi, edit_friendly, gnri
+from benchmarks.rivals import blended, damped, edit_friendly, fixed_point, gnri
 from renoise.inversion import Query, Trajectory
 from renoise.presets import PRESETS, Region, Settings, plain
 from renoise.schedule import StepTable
@@ -26,9 +26,11 @@ FAMILIES = (
     "ReNoise",
     "ReNoise, its options",
     "AIDI",
+    "damped",
     "GNRI",
     "edit-friendly",
     "Anderson",
+    "matched noise",
     "ours, latent only",
     "ours, noise absorbs",
 )
@@ -130,8 +132,9 @@ def _renoise(sampler: Sampler, paper: Settings, bare: Settings) -> Iterator[Meth
 def _rivals(sampler: Sampler, bare: Settings, budgets: tuple[int, ...]) -> Iterator[Method]:
     steps = bare.num_inference_steps
     for passes in budgets:
-        rival: Rival = partial(aidi, passes=passes // steps)
-        yield Method(f"AIDI, {passes} passes", "AIDI", bare, rival, passes)
+        for name, solver in (("AIDI", blended), ("damped", damped)):
+            rival: Rival = partial(fixed_point, passes=passes // steps, solver=solver)
+            yield Method(f"{name}, {passes} passes", name, bare, rival, passes)
     for each in (1, 2, 5) if sampler.few_step else (1, 2):
         rival = partial(gnri, passes=each, prior=_PRIOR, flattest=_FLATTEST)
         name = f"GNRI, {steps * each} passes"
@@ -152,6 +155,7 @@ def _ours(sampler: Sampler, steps: int) -> Iterator[Method]:
     for passes in (8, 12, 20, 40):
         settings = preset("fast-latent", passes)
         yield Method(f"fast-latent, {passes} passes", "ours, latent only", settings, handful=passes == 20)
+        yield Method(f"matched noise, {passes} passes", "matched noise", replace(settings, noise="matched"))
     for passes in (4, 8, 12, 16, 20):
         settings = preset("few-step", passes)
         yield Method(f"few-step, {passes} passes", "ours, noise absorbs", settings, handful=passes in (8, 16))
@@ -165,5 +169,6 @@ def describe(method: Method) -> str:
 
 def _named(rival: Rival) -> str:
     if isinstance(rival, partial):
-        return f"{rival.func.__name__} {sorted(rival.keywords.items())}"
+        keywords = {key: getattr(value, "__name__", value) for key, value in sorted(rival.keywords.items())}
+        return f"{rival.func.__name__} {keywords}"
     return getattr(rival, "__name__", "")

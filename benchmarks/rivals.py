@@ -6,6 +6,7 @@ point of g(z) = (z_s - b m(z) - n eps) / a, which is z_t.
 * **AIDI** (Pan et al., "Effective Real Image Editing with Accelerated Iterative Diffusion Inversion", ICCV 2023): its
   empirical acceleration averages the last two images of the map, z^(k+1) = g(z^(k)) / 2 + g(z^(k-1)) / 2.  Its other
   one is Anderson's, which `renoise.solvers` has.
+* **Damping**, the textbook's cure for a fixed point that is circled, z^(k+1) = z^(k) / 2 + g(z^(k)) / 2.
 * **GNRI** (Samuel et al., "Lightning-Fast Image Inversion and Editing for Text-to-Image Diffusion Models", ICLR 2025):
   Newton-Raphson steps on one number, the residual's norm and a prior,
 
@@ -32,7 +33,7 @@ from renoise.inversion import Query, StepReport, Trajectory
 from renoise.schedule import StepTable
 from renoise.solvers import solve
 
-__all__ = ["Pullback", "aidi", "blended", "edit_friendly", "gnri", "with_gradients"]
+__all__ = ["Pullback", "blended", "damped", "edit_friendly", "fixed_point", "gnri", "with_gradients"]
 
 _STEEPEST_PRIOR = 1e-6  # least variance of the prior, for steps between levels that are all but alike
 
@@ -69,12 +70,26 @@ def blended(reverse: Callable[[Tensor], Tensor], start: Tensor) -> Generator[Ten
         z, before = reverse((before + m) / 2), m
 
 
-def aidi(table: StepTable, z_0: Tensor, noises: Tensor | None, *, passes: int) -> Generator[Query, Tensor, Trajectory]:
-    """Invert by AIDI, `passes` a step; the other arguments as of `renoise.inversion.invert`."""
+def damped(reverse: Callable[[Tensor], Tensor], start: Tensor) -> Generator[Tensor, Tensor, None]:
+    """Half steps as a solver of `renoise.solvers`."""
+    z = start
+    while True:
+        z = (z + reverse((yield z))) / 2
+
+
+def fixed_point(
+    table: StepTable,
+    z_0: Tensor,
+    noises: Tensor | None,
+    *,
+    passes: int,
+    solver: Callable[[Callable[[Tensor], Tensor], Tensor], Generator[Tensor, Tensor, None]],
+) -> Generator[Query, Tensor, Trajectory]:
+    """Invert by `solver`, `passes` a step from z_s on; the other arguments as of `renoise.inversion.invert`."""
     z, reports = z_0, []
     for step in reversed(range(len(table))):
         reverse = partial(table.backward, step, z, noise=None if noises is None else noises[step])
-        points = solve(blended(reverse, z), reverse, passes=passes)
+        points = solve(solver(reverse, z), reverse, passes=passes)
         z, _ = next(points)
         try:
             while True:

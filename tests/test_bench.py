@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from benchmarks.convergence import contraction
 from benchmarks.flow import timesteps
 from benchmarks.reconstruction import check
 from benchmarks.records import Records
-from benchmarks.rivals import Pullback, aidi, blended, edit_friendly, gnri, with_gradients
+from benchmarks.rivals import Pullback, blended, damped, edit_friendly, fixed_point, gnri, with_gradients
 from benchmarks.scores import COLUMNS
 from benchmarks.tables import page
 from renoise.inversion import Query, drive, invert, replay
@@ -42,13 +43,15 @@ def test_edit_friendly_inversion_leaves_a_step_without_noise_alone() -> None:
     assert [step.passes for step in found.steps] == [1, 1, 1, 0]
 
 
+@pytest.mark.parametrize("solver", [blended, damped])
 @pytest.mark.parametrize("name", ["ddim", "euler", "flow"])
-def test_aidi_reaches_the_fixed_point_of_renoising(name: str) -> None:
+def test_other_iterations_reach_the_fixed_point_of_renoising(name: str, solver: Any) -> None:
     table = TABLES[name]().tail(3)
     denoise, drawn = toy(table, name), noises(table)
     renoised = drive(invert(table, clean(), settings=Settings((Region(iterations=99),)), noises=drawn), denoise)
-    found = drive(aidi(table, clean(), drawn if table.stochastic else None, passes=100), denoise)
-    assert found.passes == renoised.passes == 300
+    asked = fixed_point(table, clean(), drawn if table.stochastic else None, passes=300, solver=solver)
+    found = drive(asked, denoise)
+    assert found.passes == 3 * 300
     assert torch.allclose(found.z_T, renoised.z_T, rtol=1e-6, atol=1e-6)
     assert torch.allclose(replayed(table, denoise, found), clean(), atol=1e-6)
 
@@ -59,13 +62,20 @@ def test_aidi_averages_the_last_two_images_of_the_map() -> None:
     assert [z.item() for z in asked] == [1, 6, (6 + 12) / 2, (12 + 30) / 2]
 
 
-def test_aidi_converges_where_renoising_circles() -> None:
-    """g(z) = 2 - 1.2 z has slope -1.2: renoising runs away from the solution 10 / 11, the mean of two does not."""
+def test_damping_goes_half_the_way() -> None:
+    solver = damped(lambda m: 3 * m, torch.tensor([[1.0]]))
+    asked = [next(solver)] + [solver.send(torch.tensor([[m]])) for m in (2.0, 4.0)]
+    assert [z.item() for z in asked] == [1, (1 + 6) / 2, (3.5 + 12) / 2]
+
+
+@pytest.mark.parametrize("solver", [blended, damped])
+def test_other_iterations_converge_where_renoising_circles(solver: Any) -> None:
+    """g(z) = 2 - 1.2 z has slope -1.2: renoising runs away from the solution 10 / 11, these do not."""
 
     def reverse(m: Tensor) -> Tensor:
         return 2 - 1.2 * m
 
-    points = blended(reverse, torch.zeros(1, 1))
+    points = solver(reverse, torch.zeros(1, 1))
     z = next(points)
     for _ in range(200):
         z = points.send(z)

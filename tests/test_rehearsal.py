@@ -32,6 +32,13 @@ def rehearsed(pipe: Any, guidance: float) -> tuple[rehearsal.Rehearsal, Loop]:
     return rehearse(pipe, keywords, loop, guided=guidance > 1), loop
 
 
+def latents_of(found: rehearsal.Rehearsal, loop: Loop, seed: int = 0) -> Tensor:
+    """Noise for the two pictures of a rehearsal."""
+    shown = found.cues[0][loop.latents]
+    shape = shown[0].squeeze(1).shape if isinstance(shown, list) else shown[0].shape
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(seed))
+
+
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 @pytest.mark.parametrize("name", FLOW)
 def test_direct_calls_save_the_evaluation_that_a_loop_throws_away(name: str, guidance: float) -> None:
@@ -81,15 +88,42 @@ def test_copies_are_answered_one_after_the_other(name: str, guidance: float) -> 
     pipe = FLOW[name]()
     found, loop = rehearsed(pipe, guidance)
     denoise = RehearsedDenoiser(found, loop, guidance, found.measure())
-    shown = found.cues[0][loop.latents]
-    shape = shown[0].squeeze(1).shape if isinstance(shown, list) else shown[0].shape
-    z = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    z = torch.cat([latents_of(found, loop, seed) for seed in range(2)])
     both = denoise(Query(z, 1, copies=2))
     assert both.shape == z.shape
     for block in range(2):
         rows = slice(2 * block, 2 * block + 2)
         assert torch.equal(both[rows], denoise(Query(z[rows], 1)))
     assert not torch.equal(denoise(Query(z[:2], 0)), denoise(Query(z[:2], 1)))  # time counts
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+@pytest.mark.parametrize("name", FLOW)
+def test_the_network_does_not_see_images_that_nobody_waits_for(name: str, guidance: float) -> None:
+    pipe = FLOW[name]()
+    found, loop = rehearsed(pipe, guidance)
+    denoise = RehearsedDenoiser(found, loop, guidance, found.measure())
+    z = latents_of(found, loop)
+    whole = denoise(Query(z, 1))
+    seen: list[int] = []
+    hook = pipe.transformer.register_forward_pre_hook(
+        lambda _, positional, named: seen.append(len(named[loop.latents])), with_kwargs=True
+    )
+    m = denoise(Query(z, 1, waiting=torch.tensor([False, True])))
+    hook.remove()
+    assert seen == [len(cue[loop.latents]) // 2 for cue in found.cues]
+    torch.testing.assert_close(m[1], whole[1], rtol=1e-5, atol=1e-5)
+    assert m[0].isnan().all()
+
+
+def test_positions_of_as_many_tokens_as_pictures_are_not_taken_for_rows() -> None:
+    """FLUX hands positions over once for all pictures."""
+    found, loop = rehearsed(tiny_flow.flux(), 1.0)
+    cue = dict(found.cues[0])
+    cue |= {"img_ids": cue["img_ids"][:2], "txt_ids": cue["txt_ids"][:2]}
+    few = RehearsedDenoiser(found, loop, 1.0, found.measure())._part(cue, [1])
+    assert len(few["img_ids"]) == len(few["txt_ids"]) == 2
+    assert len(few["encoder_hidden_states"]) == 1
 
 
 @pytest.mark.parametrize("name", FLOW)

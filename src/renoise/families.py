@@ -32,6 +32,7 @@ class Loop:
         take: predictions [rows, ...] from what the network returns.
         guide: the guided prediction from the two answers, in the order in which the loop gets them, and the scale.
         twice: whether the two answers are two calls, and not the halves of one doubled batch.
+        shared: the network's arguments that are the same for all pictures and have no row for each.
     """
 
     latents: str = "hidden_states"
@@ -41,6 +42,7 @@ class Loop:
     take: Callable[[Any], Any] = field(default=lambda answer: answer)
     guide: Callable[[Any, Any, float], Any] = field(default=lambda u, c, scale: u + scale * (c - u))
     twice: bool = False
+    shared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ FAMILIES: dict[str, Family] = {
     "sd3": Family(("StableDiffusion3Pipeline",), direct=Loop(), statistics="shift"),
     "flux": Family(
         ("FluxPipeline",),
-        direct=Loop(time=_thousandth),
+        direct=Loop(time=_thousandth, shared=("img_ids", "txt_ids")),
         packed=True,
         statistics="shift",
         few_step=lambda pipe: not pipe.transformer.config.guidance_embeds,

@@ -123,7 +123,7 @@ class Settings:
         passes: how many passes an inversion takes in all, dealt to the steps as `renoise.budget` says, whatever the
             regions and `nearest`; None for no total.
         tol: an image is done with a step once its residual is at most this share of the RMS of its latent, and leaves
-            the batch until the next step (where networks are called directly, of UNets); 0.0 for never.
+            the batch until the next step (where networks are called directly); 0.0 for never.
         num_inference_steps: sampler steps, 1 or more.
         guidance_scale: of reconstruction and editing; 1.0 is no guidance.
         inversion_guidance_scale: of the inversion; 1.0 is no guidance.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +98,10 @@ def rehearse(pipe: Any, keywords: Mapping[str, Any], loop: Loop, *, guided: bool
 
 
 class RehearsedDenoiser:
-    """Answers a `Query` with the guided prediction of a transformer, asked as its pipeline asks it."""
+    """Answers a `Query` with the guided prediction of a transformer, asked as its pipeline asks it.
+
+    Images that a query does not wait for are left out.
+    """
 
     def __init__(self, rehearsal: Rehearsal, loop: Loop, guidance_scale: float, table: StepTable) -> None:
         """Takes what the rehearsal prepared.
@@ -115,7 +118,8 @@ class RehearsedDenoiser:
         """The guided prediction for every row of `query.z`, one block of the whole batch after the other.
 
         Returns:
-            float32, or float64 from a float64 network; shape and device of `query.z`.
+            float32, or float64 from a float64 network; shape and device of `query.z`.  Not a number for images that the
+            query does not wait for.
 
         Raises:
             ValueError: the batch has not as many latents as there are prompts.
@@ -127,14 +131,21 @@ class RehearsedDenoiser:
                 "of prompt_embeds"
             )
         t = float(self._table.timesteps[query.step])
-        return torch.cat([self._prediction(z, t) for z in query.z.chunk(query.copies)])
+        cues = self._rehearsal.cues
+        if query.waiting is None:
+            return torch.cat([self._prediction(cues, z, t) for z in query.z.chunk(query.copies)])
+        waiting = query.waiting.nonzero()[:, 0].tolist()
+        m = self._prediction([self._part(cue, waiting) for cue in cues], query.z[waiting], t)
+        whole = m.new_full(query.z.shape, torch.nan)
+        whole[waiting] = m
+        return whole
 
-    def _prediction(self, z: Tensor, t: float) -> Tensor:
-        answers = [part for cue in self._rehearsal.cues for part in self._answers(cue, z, t)]
+    def _prediction(self, cues: Sequence[Mapping[str, Any]], z: Tensor, t: float) -> Tensor:
+        answers = [part for cue in cues for part in self._answers(cue, z, t)]
         return self._loop.guide(answers[0], answers[1], self._guidance) if len(answers) == 2 else answers[0]
 
     def _answers(self, cue: Mapping[str, Any], z: Tensor, t: float) -> tuple[Tensor, ...]:
-        """The network's predictions for latents [batch, ...]: one, or two from a doubled batch."""
+        """The network's predictions for latents [images, ...]: one, or two from a doubled batch."""
         loop, network = self._loop, self._rehearsal.network
         shown, time = cue[loop.latents], cue[loop.timestep]
         groups = len(shown) // len(z)
@@ -142,3 +153,13 @@ class RehearsedDenoiser:
         changed = {loop.latents: loop.lay(rows), loop.timestep: loop.time(network, torch.full_like(time, t))}
         m: Tensor = loop.take(network(**{**cue, **changed})[0])[:, : z.shape[1]]  # some predict their variance beside
         return m.to(z.device, torch.promote_types(m.dtype, torch.float32)).chunk(groups)
+
+    def _part(self, cue: Mapping[str, Any], images: Sequence[int]) -> dict[str, Any]:
+        """The cue for some images: whatever has a row per image of the batch, or two where it is doubled, loses rows."""
+        batch, rows = self._rehearsal.batch, len(cue[self._loop.latents])
+        kept = [first + image for first in range(0, rows, batch) for image in images]
+        part = dict(cue)
+        for name, value in cue.items():
+            if isinstance(value, (Tensor, list)) and name not in self._loop.shared and len(value) == rows:
+                part[name] = value[kept] if isinstance(value, Tensor) else [value[row] for row in kept]
+        return part
