@@ -247,8 +247,8 @@ _FEW_STEP = Settings(
     absorption=math.inf,
     nearest=6,
     num_inference_steps=4,
-    score="measured on 64 validation pictures, emoji-turbo (generation 2), to the auto-encoder's round trip: ancestral "
-    "Euler 44.6 dB (5th percentile 41.2), LCM 43.9 (40.6), with side information in the noise; 16 passes",
+    score="measured on 64 validation pictures, emoji-turbo, to the auto-encoder's round trip: ancestral Euler 48.5 dB "
+    "(5th percentile 43.2), LCM 47.5 (42.8), with side information in the noise; 16 passes",
     source="this library, chosen on validation pictures",
 )
 _MANY_STEP = replace(
@@ -256,8 +256,8 @@ _MANY_STEP = replace(
     regions=(Region(),),
     nearest=1,
     num_inference_steps=50,
-    score="measured on 8 validation pictures, emoji (generation 2) without guidance, to the auto-encoder's round trip: "
-    "DDIM 59.4 dB, Euler 60.0, where K = 1 takes 100 passes to 56.3 and 50.5; 51 passes",
+    score="measured on 8 validation pictures, emoji without guidance, to the auto-encoder's round trip: DDIM 62.9 dB, "
+    "Euler 63.3, where K = 1 takes 100 passes to 57.4 and 51.0; 51 passes",
 )
 
 # Names with "paper" or "reference" are the published method and nothing else.
@@ -317,7 +317,7 @@ PRESETS: dict[str, Settings] = {
         _FEW_STEP,
         regions=(Region(),),
         nearest=4,
-        score="measured likewise: ancestral Euler 41.2 dB (38.1), LCM 40.6 (37.4); 8 passes",
+        score="measured likewise: ancestral Euler 43.5 dB (39.7), LCM 42.8 (39.0); 8 passes",
     ),
     "fast-latent": replace(
         _FEW_STEP,
@@ -325,15 +325,15 @@ PRESETS: dict[str, Settings] = {
         absorption=0.0,
         regions=(Region(0.9, iterations=4), Region(iterations=3)),
         nearest=5,
-        score="measured likewise: ancestral Euler 40.9 dB (34.0), LCM 40.8 (34.9), without side information but with "
-        "z_T at 1.9 and 2.3 times its level; 20 passes",
+        score="measured likewise: ancestral Euler 44.8 dB (39.5), LCM 43.9 (38.5), without side information but with "
+        "z_T at 2.0 and 2.3 times its level; 20 passes",
     ),
     "many-step": _MANY_STEP,
     "flow": replace(
         _MANY_STEP,
         num_inference_steps=28,
-        score="measured on 8 validation pictures, emoji (generation 2) asked as a flow-matching model with shift 3: "
-        "56.8 dB, where K = 1 takes 56 passes to 43.1; 29 passes",
+        score="measured on 8 validation pictures, emoji asked as a flow-matching model with shift 3: 60.7 dB, where "
+        "K = 1 takes 56 passes to 45.9; 29 passes",
         source="as many-step; 28 steps as the pipelines of SD3 and FLUX.1 dev",
     ),
 }
