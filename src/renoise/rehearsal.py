@@ -155,7 +155,7 @@ class RehearsedDenoiser:
         return m.to(z.device, torch.promote_types(m.dtype, torch.float32)).chunk(groups)
 
     def _part(self, cue: Mapping[str, Any], images: Sequence[int]) -> dict[str, Any]:
-        """The cue for some images: whatever has a row per image of the batch, or two where it is doubled, loses rows."""
+        """The cue for some images: whatever has a row per image, or two in a doubled batch, keeps theirs alone."""
         batch, rows = self._rehearsal.batch, len(cue[self._loop.latents])
         kept = [first + image for first in range(0, rows, batch) for image in images]
         part = dict(cue)
