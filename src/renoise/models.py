@@ -90,15 +90,14 @@ def _embedded(name: str) -> "StableDiffusionPipeline":
     import diffusers
 
     parts: dict[str, Any] = {}
+    files = {"local_files_only": True, "low_cpu_mem_usage": False}  # True, the default, asks for accelerate
     if name == "emoji-turbo":
         config = json.loads((WEIGHTS / name / "scheduler/scheduler_config.json").read_text())
         parts = {
-            "unet": diffusers.UNet2DConditionModel.from_pretrained(WEIGHTS / name / "unet", local_files_only=True),
+            "unet": diffusers.UNet2DConditionModel.from_pretrained(WEIGHTS / name / "unet", **files),
             "scheduler": getattr(diffusers, config["_class_name"]).from_config(config),
         }
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(
-        WEIGHTS / "emoji", safety_checker=None, local_files_only=True, **parts
-    )
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(WEIGHTS / "emoji", safety_checker=None, **files, **parts)
     # Convolutions on a CPU are faster in this layout.
     pipe.unet.to(memory_format=torch.channels_last)
     pipe.vae.to(memory_format=torch.channels_last)
