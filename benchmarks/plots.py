@@ -77,6 +77,7 @@ def _panel(axis: Any, methods: dict[str, Block], title: str) -> None:
             axis.fill_between(x, low, high, alpha=0.15, lw=0, color=colour)
     ticks = sorted({passes(block) for block in methods.values()})
     axis.set_xscale("log")
+    axis.set_xlim(ticks[0] / 1.2, ticks[-1] * 1.2)  # 50 and 51 passes are no axis apart
     axis.set_xticks(_apart(ticks), [str(tick) for tick in _apart(ticks)])
     axis.minorticks_off()
     axis.set_title(title, fontsize=11)

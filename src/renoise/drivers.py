@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from renoise.families import family
-from renoise.inversion import Query
+from renoise.inversion import Query, spread
 from renoise.schedule import StepTable
 
 __all__ = ["DirectDenoiser"]
@@ -112,10 +112,7 @@ class DirectDenoiser:
             )
         if query.waiting is None:
             return self._prediction(query.z, query, slice(None))
-        m = self._prediction(query.z[query.waiting], query, query.waiting)
-        whole = m.new_full(query.z.shape, torch.nan)
-        whole[query.waiting] = m
-        return whole
+        return spread(self._prediction(query.z[query.waiting], query, query.waiting), query.waiting)
 
     def _prediction(self, z: Tensor, query: Query, images: Tensor | slice) -> Tensor:
         """The guided prediction for latents z, blocks of those images of the batch."""

@@ -36,7 +36,7 @@ from renoise.presets import Settings
 from renoise.schedule import StepTable
 from renoise.solvers import Solution, anderson, renoise, solve
 
-__all__ = ["Query", "StepReport", "Trajectory", "count_passes", "drive", "invert", "replay"]
+__all__ = ["Query", "StepReport", "Trajectory", "count_passes", "drive", "invert", "replay", "spread"]
 
 _Result = TypeVar("_Result")
 _NOISE = {"independent": independent, "matched": matched}
@@ -59,6 +59,13 @@ class Query:
     step: int
     copies: int = 1
     waiting: Tensor | None = None
+
+
+def spread(m: Tensor, waiting: Tensor) -> Tensor:
+    """Answers for the images that a query waits for as rows of the whole batch, not a number for the others."""
+    whole = m.new_full((len(waiting), *m.shape[1:]), torch.nan)
+    whole[waiting] = m
+    return whole
 
 
 @dataclass(frozen=True, eq=False)

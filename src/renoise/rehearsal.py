@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from renoise.families import Loop
-from renoise.inversion import Query
+from renoise.inversion import Query, spread
 from renoise.schedule import StepTable
 from renoise.stand_in import check_free, no_bar, placed
 
@@ -134,11 +134,9 @@ class RehearsedDenoiser:
         cues = self._rehearsal.cues
         if query.waiting is None:
             return torch.cat([self._prediction(cues, z, t) for z in query.z.chunk(query.copies)])
-        waiting = query.waiting.nonzero()[:, 0].tolist()
-        m = self._prediction([self._part(cue, waiting) for cue in cues], query.z[waiting], t)
-        whole = m.new_full(query.z.shape, torch.nan)
-        whole[waiting] = m
-        return whole
+        images = query.waiting.nonzero()[:, 0].tolist()
+        part = [self._part(cue, images) for cue in cues]
+        return spread(self._prediction(part, query.z[query.waiting], t), query.waiting)
 
     def _prediction(self, cues: Sequence[Mapping[str, Any]], z: Tensor, t: float) -> Tensor:
         answers = [part for cue in cues for part in self._answers(cue, z, t)]
