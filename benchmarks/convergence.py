@@ -29,12 +29,13 @@ from tqdm import tqdm
 from benchmarks import pictures, records
 from benchmarks.methods import SAMPLERS, Sampler
 from benchmarks.tables import markdown
-from renoise import codecs, models
+from renoise import models
 from renoise.api import measured_table
-from renoise.drivers import DirectDenoiser
-from renoise.inversion import Query, drive, invert
+from renoise.core.loop import Query, drive, invert
+from renoise.core.table import StepTable
+from renoise.pipelines import codecs
+from renoise.pipelines.direct_unet import DirectDenoiser
 from renoise.presets import PRESETS, Region, Settings
-from renoise.schedule import StepTable
 
 ROOT = Path(__file__).parents[1]
 PASSES = {True: 10, False: 4}  # a step's, by whether the sampler takes few

@@ -2,7 +2,7 @@
 
     python benchmarks/edit_losses.py
 
-prints CSV: milliseconds of processor time per image, median over the runs, of `renoise.enhance.enhance` with the
+prints CSV: milliseconds of processor time per image, median over the runs, of `core.edit_losses.enhance` with the
 published settings (4 gradient steps, 5 rolls, both losses) on float32 latents of 4x64x64, for one image and for a batch
 of 8, and of the same thing written plainly with autograd.  The two must agree, or nothing is printed.
 """
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, unfold
 
-from renoise.enhance import draw_rolls, enhance
+from renoise.core.edit_losses import draw_rolls, enhance
 
 STEPS, ROLLS, LAMBDA_PAIR, LAMBDA_KL = 4, 5, 20.0, 0.065
 

@@ -24,12 +24,13 @@ from torch import Tensor
 
 from benchmarks import pictures
 from benchmarks.tables import markdown
-from renoise import codecs, metrics, models
-from renoise.drivers import DirectDenoiser
-from renoise.inversion import Query, drive, invert, replay
+from renoise import metrics, models
+from renoise.core.loop import Query, drive, invert, replay
+from renoise.core.table import StepTable
 from renoise.metrics import Summary
+from renoise.pipelines import codecs
+from renoise.pipelines.direct_unet import DirectDenoiser
 from renoise.presets import PRESETS, Settings, plain
-from renoise.schedule import StepTable
 
 RESULTS = Path(__file__).parent / "results"
 GRIDS = ((28, 3.0), (50, 1.0))  # steps and shift

@@ -13,9 +13,9 @@ from functools import partial
 from torch import Tensor
 
 from benchmarks.rivals import blended, damped, edit_friendly, fixed_point, gnri
-from renoise.inversion import Query, Trajectory
+from renoise.core.loop import Query, Trajectory
+from renoise.core.table import StepTable
 from renoise.presets import PRESETS, Region, Settings, plain
-from renoise.schedule import StepTable
 
 __all__ = ["FAMILIES", "SAMPLERS", "Method", "Rival", "Sampler", "describe", "methods"]
 

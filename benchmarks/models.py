@@ -16,10 +16,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks import pictures
-from renoise import codecs, metrics, models
+from renoise import metrics, models
+from renoise.figures import sheet
 from renoise.images import to_pil
 from renoise.judge import Judge
-from renoise.report import sheet
+from renoise.pipelines import codecs
 
 RESULTS = Path(__file__).parent / "results"
 SHEETS = Path(__file__).parents[1] / "docs/pictures"

@@ -14,9 +14,10 @@ from dataclasses import replace
 import torch
 
 from benchmarks import pictures
-from renoise import codecs, models
+from renoise import models
 from renoise.api import invert
 from renoise.images import to_pil
+from renoise.pipelines import codecs
 from renoise.presets import PRESETS, Settings
 
 BATCH = 8

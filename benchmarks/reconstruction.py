@@ -31,7 +31,7 @@ from benchmarks.runs import run
 from benchmarks.scores import COLUMNS, Edits, edited, failed, reconstructed
 from renoise import models
 from renoise.api import measured_table
-from renoise.inversion import count_passes
+from renoise.core.loop import count_passes
 from renoise.judge import Judge
 
 ROOT = Path(__file__).parents[1]

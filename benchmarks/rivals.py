@@ -1,11 +1,11 @@
-"""Other methods of inversion, written from their papers' formulas as generators of queries, like `renoise.inversion`.
+"""Other methods of inversion, written from their papers' formulas as generators of queries, like `renoise.core.loop`.
 
-In the letters of `renoise.schedule` a step of a sampler is z_s = a z_t + b m(z_t) + n eps; inversion seeks the fixed
+In the letters of `renoise.core.table` a step of a sampler is z_s = a z_t + b m(z_t) + n eps; inversion seeks the fixed
 point of g(z) = (z_s - b m(z) - n eps) / a, which is z_t.
 
 * **AIDI** (Pan et al., "Effective Real Image Editing with Accelerated Iterative Diffusion Inversion", ICCV 2023): its
   empirical acceleration averages the last two images of the map, z^(k+1) = g(z^(k)) / 2 + g(z^(k-1)) / 2.  Its other
-  one is Anderson's, which `renoise.solvers` has.
+  one is Anderson's, which `renoise.core.solvers` has.
 * **Damping**, the textbook's cure for a fixed point that is circled, z^(k+1) = z^(k) / 2 + g(z^(k)) / 2.
 * **GNRI** (Samuel et al., "Lightning-Fast Image Inversion and Editing for Text-to-Image Diffusion Models", ICLR 2025):
   Newton-Raphson steps on one number, the residual's norm and a prior,
@@ -28,10 +28,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from renoise.correction import travel
-from renoise.inversion import Query, StepReport, Trajectory
-from renoise.schedule import StepTable
-from renoise.solvers import solve
+from renoise.core.correction import travel
+from renoise.core.loop import Query, StepReport, Trajectory
+from renoise.core.solvers import solve
+from renoise.core.table import StepTable
 
 __all__ = ["Pullback", "blended", "damped", "edit_friendly", "fixed_point", "gnri", "with_gradients"]
 
@@ -62,7 +62,7 @@ def with_gradients(denoise: Callable[[Query], Tensor]) -> Callable[[Query], Tens
 
 
 def blended(reverse: Callable[[Tensor], Tensor], start: Tensor) -> Generator[Tensor, Tensor, None]:
-    """AIDI's iteration as a solver of `renoise.solvers`: g is affine in m, so predictions are averaged instead."""
+    """AIDI's iteration as a solver of `renoise.core.solvers`: g is affine in m, so predictions are averaged instead."""
     before = yield start
     z = reverse(before)
     while True:
@@ -71,7 +71,7 @@ def blended(reverse: Callable[[Tensor], Tensor], start: Tensor) -> Generator[Ten
 
 
 def damped(reverse: Callable[[Tensor], Tensor], start: Tensor) -> Generator[Tensor, Tensor, None]:
-    """Half steps as a solver of `renoise.solvers`."""
+    """Half steps as a solver of `renoise.core.solvers`."""
     z = start
     while True:
         z = (z + reverse((yield z))) / 2
@@ -85,7 +85,7 @@ def fixed_point(
     passes: int,
     solver: Callable[[Callable[[Tensor], Tensor], Tensor], Generator[Tensor, Tensor, None]],
 ) -> Generator[Query, Tensor, Trajectory]:
-    """Invert by `solver`, `passes` a step from z_s on; the other arguments as of `renoise.inversion.invert`."""
+    """Invert by `solver`, `passes` a step from z_s on; the other arguments as of `renoise.core.loop.invert`."""
     z, reports = z_0, []
     for step in reversed(range(len(table))):
         reverse = partial(table.backward, step, z, noise=None if noises is None else noises[step])

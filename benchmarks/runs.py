@@ -15,11 +15,11 @@ import renoise
 from benchmarks import pictures
 from benchmarks.methods import Method
 from benchmarks.rivals import Pullback, with_gradients
-from renoise import codecs
 from renoise.api import Inversion, Scene, measured_table
-from renoise.drivers import DirectDenoiser
+from renoise.core.loop import Query, drive
 from renoise.images import to_pil
-from renoise.inversion import Query, drive
+from renoise.pipelines import codecs
+from renoise.pipelines.direct_unet import DirectDenoiser
 
 __all__ = ["Run", "run"]
 

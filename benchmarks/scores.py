@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks import pictures
 from benchmarks.runs import Run
 from renoise import metrics
-from renoise.correction import whiteness
+from renoise.core.correction import whiteness
 from renoise.judge import Judge
 
 __all__ = ["COLUMNS", "Edits", "edited", "failed", "reconstructed"]

@@ -1,7 +1,7 @@
 """Invert one picture and edit it several ways from the same noise."""
 
 import renoise
-from renoise.demo import PICTURE
+from renoise.apps.demo import PICTURE
 
 pipe = renoise.models.load("emoji-turbo")
 inv = renoise.invert(pipe, PICTURE, prompt="red apple, blob style")

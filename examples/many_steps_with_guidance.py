@@ -1,7 +1,7 @@
 """The many-step model: DDIM, part of the schedule inverted, guidance only while editing."""
 
 import renoise
-from renoise.demo import PICTURE
+from renoise.apps.demo import PICTURE
 
 pipe = renoise.models.load("emoji", dtype="bfloat16")
 inv = renoise.invert(pipe, PICTURE, prompt="red apple, blob style", num_inference_steps=20, strength=0.7)

@@ -1,7 +1,7 @@
 """Look inside: how far each pass moved the estimate, step by step, and what correction did to the sampler's noise."""
 
 import renoise
-from renoise.demo import PICTURE
+from renoise.apps.demo import PICTURE
 
 pipe = renoise.models.load("emoji-turbo")
 inv = renoise.invert(pipe, PICTURE, prompt="red apple, blob style")

@@ -16,8 +16,8 @@ import diffusers
 import torch
 from torch import Tensor
 
-from renoise.advice import shown
-from renoise.schedule import NotInvertible, StepTable
+from renoise.core.table import NotInvertible, StepTable
+from renoise.pipelines.advice import shown
 
 GRIDS = (1, 2, 3, 4, 7, 20)
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

@@ -14,9 +14,9 @@ import tiny
 import tiny_flow
 import torch
 
-from renoise.families import FAMILIES, call_keywords, family
-from renoise.inversion import replay
-from renoise.stand_in import Job, Measure, through
+from renoise.core.loop import replay
+from renoise.pipelines.families import FAMILIES, call_keywords, family
+from renoise.pipelines.stand_in import Job, Measure, through
 
 TRAINING = {**tiny.TRAINING, "timestep_spacing": "leading"}
 UNET_SAMPLERS: dict[str, Any] = {

@@ -23,10 +23,10 @@ from test_inversion import (
 )
 from torch import Tensor
 
-from renoise.inversion import Query, Trajectory, count_passes, drive, invert
-from renoise.noise import matched
+from renoise.core.loop import Query, Trajectory, count_passes, drive, invert
+from renoise.core.noise import matched
+from renoise.core.table import StepTable
 from renoise.presets import PRESETS, Region, Settings
-from renoise.schedule import StepTable
 
 STOCHASTIC = ("euler", "lcm", "ddim-eta")
 FAST = PRESETS["fast"]

@@ -21,7 +21,7 @@ from torch import Tensor
 import renoise
 from renoise import images, models
 from renoise.api import chosen_settings, measured_table
-from renoise.families import target_size
+from renoise.pipelines.families import target_size
 from renoise.presets import PRESETS, EditLosses, Region, Settings, plain, window
 
 FULL = Settings(

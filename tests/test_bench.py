@@ -17,9 +17,9 @@ from benchmarks.records import Records
 from benchmarks.rivals import Pullback, blended, damped, edit_friendly, fixed_point, gnri, with_gradients
 from benchmarks.scores import COLUMNS
 from benchmarks.tables import page
-from renoise.inversion import Query, drive, invert, replay
+from renoise.core.loop import Query, drive, invert, replay
+from renoise.core.toy import Toy
 from renoise.presets import Region, Settings
-from renoise.toy import Toy
 
 
 def test_edit_friendly_noise_replays_exactly_and_passes_through_the_noised_pictures() -> None:

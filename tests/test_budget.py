@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from renoise.budget import budget
+from renoise.core.budget import budget
+from renoise.core.table import StepTable
 from renoise.presets import PRESETS, Region, Settings
-from renoise.schedule import StepTable
 
 
 def table(*noisy: int) -> StepTable:

@@ -17,9 +17,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import renoise
-from renoise import cli, demo, models
+from renoise import models
 from renoise.api import chosen_settings
-from renoise.families import FAMILIES
+from renoise.apps import cli, demo
+from renoise.pipelines.families import FAMILIES
 
 WORDS = ("--prompt", "red apple, blob style")
 QUICK = ("--steps", "1", "--preset", "paper-sd")  # three passes
@@ -320,7 +321,7 @@ def test_an_interruption_has_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_process_ends_with_the_exit_code() -> None:
-    command = [sys.executable, "-m", "renoise.cli", "invert", "no[b]where.png", *WORDS]
+    command = [sys.executable, "-m", "renoise.apps.cli", "invert", "no[b]where.png", *WORDS]
     project = Path(__file__).parents[1]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=project)
     assert ended.returncode == 1

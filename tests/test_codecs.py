@@ -10,9 +10,9 @@ import tiny
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 
-from renoise import codecs
-from renoise.codecs import decode, encode
-from renoise.families import family
+from renoise.pipelines import codecs
+from renoise.pipelines.codecs import decode, encode
+from renoise.pipelines.families import family
 
 STATISTICS: dict[str, Any] = {"latents_mean": [0.5, -1.0, 2.0, 0.1], "latents_std": [0.5, 2.0, 1.5, 0.7]}
 

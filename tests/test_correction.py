@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from renoise.correction import correct, travel, whiteness
+from renoise.core.correction import correct, travel, whiteness
 
 GOLDEN = Path(__file__).parent / "golden" / "units.safetensors"
 ROOT_DIM = math.sqrt(4 * 16 * 16)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from renoise import demo, images, models
+from renoise import images, models
+from renoise.apps import demo
 
 
 def scores(line: str) -> tuple[float, int]:

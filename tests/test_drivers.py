@@ -14,10 +14,10 @@ import tiny
 import torch
 from torch import Tensor
 
-from renoise import drivers
-from renoise.drivers import DirectDenoiser
-from renoise.inversion import Query, drive, replay
-from renoise.schedule import StepTable
+from renoise.core.loop import Query, drive, replay
+from renoise.core.table import StepTable
+from renoise.pipelines import direct_unet as drivers
+from renoise.pipelines.direct_unet import DirectDenoiser
 
 PROMPTS = ["a cat", "dogs in the rain"]
 NEGATIVES = ["blurry", "ugly cat"]

@@ -16,7 +16,7 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
-from renoise.demo import PICTURE
+from renoise.apps.demo import PICTURE
 
 SCRIPTS = Path(__file__).parents[1] / "examples/models"
 

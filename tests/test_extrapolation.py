@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from renoise.extrapolation import extrapolated
-from renoise.schedule import StepTable
+from renoise.core.extrapolation import extrapolated
+from renoise.core.table import StepTable
 
 
 def table(alpha: list[float], sigma: list[float]) -> StepTable:

@@ -31,9 +31,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from renoise.inversion import Query, Trajectory, drive, invert
+from renoise.core.loop import Query, Trajectory, drive, invert
+from renoise.core.table import StepTable
 from renoise.presets import PRESETS, EditLosses, Region, Settings, window
-from renoise.schedule import StepTable
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-6  # coefficients were float32 in the recorded run

@@ -12,11 +12,11 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from test_golden import CASES, GOLDEN, error, load
 
-from renoise.drivers import DirectDenoiser
-from renoise.families import call_keywords
-from renoise.inversion import Trajectory, drive, invert
-from renoise.schedule import StepTable
-from renoise.stand_in import Job, Measure, through
+from renoise.core.loop import Trajectory, drive, invert
+from renoise.core.table import StepTable
+from renoise.pipelines.direct_unet import DirectDenoiser
+from renoise.pipelines.families import call_keywords
+from renoise.pipelines.stand_in import Job, Measure, through
 
 PROMPT = "a lion in the field"
 GUIDANCE = {"sdxl_ddim10_K1_cfg3": 3.0}

@@ -19,7 +19,7 @@ from torchao.quantization import Int8Tensor, Int8WeightOnlyConfig, quantize_
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 import renoise
-from renoise.families import denoiser
+from renoise.pipelines.families import denoiser
 from renoise.presets import Region, Settings
 
 SHORT = Settings((Region(iterations=6),), num_inference_steps=20)  # short steps, which contract for random networks

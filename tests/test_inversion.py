@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from renoise.enhance import draw_rolls, enhance
-from renoise.inversion import Query, Trajectory, count_passes, drive, invert, replay
+from renoise.core.edit_losses import draw_rolls, enhance
+from renoise.core.loop import Query, Trajectory, count_passes, drive, invert, replay
+from renoise.core.table import StepTable
+from renoise.core.toy import Toy
 from renoise.presets import PRESETS, EditLosses, Region, Settings, window
-from renoise.schedule import StepTable
-from renoise.toy import Toy
 
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 DDIM: dict[str, Any] = {**BETAS, "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from renoise.noise import independent, matched
-from renoise.schedule import StepTable
+from renoise.core.noise import independent, matched
+from renoise.core.table import StepTable
 
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SHAPE = (2, 4, 64, 64)

@@ -12,9 +12,9 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscr
 from torch import Tensor
 
 import renoise
+from renoise.core.regrid import regrid
+from renoise.core.table import StepTable
 from renoise.presets import Region, Settings
-from renoise.regrid import regrid
-from renoise.schedule import StepTable
 
 VARIANCE = 0.3  # of the clean latents of a Gaussian world, whose sampler has a straight answer
 

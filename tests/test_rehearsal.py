@@ -14,11 +14,11 @@ from test_stand_in import FLOW, KINDS, embeddings, inverted, settings, size_of
 from torch import Tensor
 
 import renoise
-from renoise import rehearsal
-from renoise.families import FAMILIES, Loop, call_keywords, family
-from renoise.inversion import Query
-from renoise.rehearsal import RehearsedDenoiser, rehearse
-from renoise.stand_in import placed, stand_in
+from renoise.core.loop import Query
+from renoise.pipelines import direct_transformer as rehearsal
+from renoise.pipelines.direct_transformer import RehearsedDenoiser, rehearse
+from renoise.pipelines.families import FAMILIES, Loop, call_keywords, family
+from renoise.pipelines.stand_in import placed, stand_in
 
 TWICE = ("flux2", "qwen")  # ask a second time under guidance
 

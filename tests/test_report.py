@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from renoise import report
-from renoise.report import Panel, comparison, sheet
+from renoise import figures as report
+from renoise.figures import Panel, comparison, sheet
 
 WHITE = (255, 255, 255)
 

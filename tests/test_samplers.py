@@ -16,9 +16,9 @@ import tiny
 import tiny_flow
 import torch
 
-from renoise.advice import advice
-from renoise.samplers import make_invertible
-from renoise.schedule import NotInvertible, StepTable
+from renoise.core.table import NotInvertible, StepTable
+from renoise.pipelines.advice import advice
+from renoise.pipelines.invertible import make_invertible
 from tests.sampler_table import DPM, FLOW, FLOW_EULER, ZERO_SNR, Case, cases, errors
 
 pytestmark = [

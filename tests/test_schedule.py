@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from renoise.schedule import NotInvertible, StepTable
+from renoise.core.table import NotInvertible, StepTable
 
 GRIDS = (1, 2, 3, 4, 7, 13, 30, 50)
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

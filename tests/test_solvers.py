@@ -13,10 +13,10 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from renoise.inversion import Query
-from renoise.schedule import StepTable
-from renoise.solvers import Solution, anderson, renoise, solve
-from renoise.toy import Toy
+from renoise.core.loop import Query
+from renoise.core.solvers import Solution, anderson, renoise, solve
+from renoise.core.table import StepTable
+from renoise.core.toy import Toy
 
 STEP = 1
 

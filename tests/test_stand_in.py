@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 import renoise
-from renoise.families import EMBEDDINGS, FAMILIES, call_keywords, denoiser, family
-from renoise.inversion import replay
+from renoise.core.loop import replay
+from renoise.pipelines.families import EMBEDDINGS, FAMILIES, call_keywords, denoiser, family
+from renoise.pipelines.stand_in import Job, Measure, through
 from renoise.presets import PRESETS, Region, Settings
-from renoise.stand_in import Job, Measure, through
 
 FLOW: dict[str, Callable[..., Any]] = {
     name: getattr(tiny_flow, name) for name in ("sd3", "flux", "flux2", "z_image", "qwen", "sana")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from renoise.inversion import Query
-from renoise.schedule import StepTable
-from renoise.toy import Toy
+from renoise.core.loop import Query
+from renoise.core.table import StepTable
+from renoise.core.toy import Toy
 
 
 def table(alpha: float, sigma: float) -> StepTable:

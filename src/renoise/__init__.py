@@ -11,11 +11,11 @@ Importing this costs torch and nothing else; diffusers and transformers are impo
 from renoise import models, presets
 from renoise.api import Inversion, invert
 from renoise.archive import ArchiveError, load
+from renoise.core.loop import Trajectory
+from renoise.core.table import NotInvertible, StepTable
 from renoise.images import ImageError
-from renoise.inversion import Trajectory
+from renoise.pipelines.invertible import make_invertible
 from renoise.presets import EditLosses, Region, Settings
-from renoise.samplers import make_invertible
-from renoise.schedule import NotInvertible, StepTable
 
 __version__ = "0.1.0"
 

@@ -18,17 +18,27 @@ from typing import Any, Literal, TypeVar, cast
 import torch
 from torch import Tensor
 
-from renoise import codecs, images, metrics
-from renoise.drivers import DirectDenoiser
-from renoise.enhance import draw_rolls
-from renoise.families import EMBEDDINGS, FAMILIES, Loop, call_keywords, denoiser, family, few_step, target_size
-from renoise.inversion import Query, Trajectory, count_passes, drive, replay
-from renoise.inversion import invert as invert_latents
+from renoise import images, metrics
+from renoise.core.edit_losses import draw_rolls
+from renoise.core.loop import Query, Trajectory, count_passes, drive, replay
+from renoise.core.loop import invert as invert_latents
+from renoise.core.regrid import regrid
+from renoise.core.table import StepTable
+from renoise.pipelines import codecs
+from renoise.pipelines.direct_transformer import RehearsedDenoiser, rehearse
+from renoise.pipelines.direct_unet import DirectDenoiser
+from renoise.pipelines.families import (
+    EMBEDDINGS,
+    FAMILIES,
+    Loop,
+    call_keywords,
+    denoiser,
+    family,
+    few_step,
+    target_size,
+)
+from renoise.pipelines.stand_in import Job, Measure, placed, stand_in, through
 from renoise.presets import Settings, preset_for
-from renoise.regrid import regrid
-from renoise.rehearsal import RehearsedDenoiser, rehearse
-from renoise.schedule import StepTable
-from renoise.stand_in import Job, Measure, placed, stand_in, through
 
 __all__ = ["Driver", "Inversion", "Scene", "chosen_settings", "invert", "measured_table", "plainly_scheduled"]
 
@@ -170,7 +180,7 @@ class Inversion:
                 pipe("green apple", **keywords, callback_on_step_end=look).images[0]
 
         Yields the keywords that the call needs: size and number of steps. Its first evaluation is thrown away (see
-        `renoise.stand_in`), so callbacks see one step more, and its pictures still have their padding.
+        `renoise.pipelines.stand_in`), so callbacks see one step more, and its pictures still have their padding.
         """
 
         height, width = self.size
@@ -267,14 +277,14 @@ def invert(
     """Finds the noise from which the pipeline regenerates a picture.
 
     Args:
-        pipe: a diffusers pipeline of one of the kinds in `renoise.families`, with a scheduler whose steps are affine
-            (DDIM, ancestral Euler, LCM, flow matching ...); left as it was.
+        pipe: a diffusers pipeline of one of the kinds in `renoise.pipelines.families`, with a scheduler whose steps are
+            affine (DDIM, ancestral Euler, LCM, flow matching ...); left as it was.
         image: path, PIL image or array of any size and mode, or a list of them. Fitted into ``size`` and padded.
         prompt: what the picture shows; one for all pictures, or one each. None where `pipe_kwargs` holds embeddings.
         negative_prompt: counts only where guidance is on; by default the pipeline's own.
         preset: a name of ``renoise.presets.PRESETS`` or settings of your own; by default what suits pipe and scheduler.
-        passes: of the network per picture in all, one per step or more; dealt to the steps as ``renoise.budget`` says.
-            By default the preset's. Published presets that average passes fix them, and refuse.
+        passes: of the network per picture in all, one per step or more; dealt to the steps as `renoise.core.budget`
+            says. By default the preset's. Published presets that average passes fix them, and refuse.
         tol: a picture is done with a step, whatever passes are left, once what it misses is at most this share of its
             latent's RMS, e.g. 1e-2; by default the preset's, which is never.
         num_inference_steps: steps of the whole schedule, N; by default the preset's.

@@ -24,10 +24,10 @@ from torch import Tensor
 
 from renoise import models
 from renoise.api import Inversion, Scene, measured_table, plainly_scheduled
-from renoise.families import denoiser
-from renoise.inversion import StepReport, Trajectory
+from renoise.core.loop import StepReport, Trajectory
+from renoise.core.table import COLUMNS, StepTable
+from renoise.pipelines.families import denoiser
 from renoise.presets import EditLosses, Region, Settings
-from renoise.schedule import COLUMNS, StepTable
 
 __all__ = ["VERSION", "ArchiveError", "load", "save", "write"]
 

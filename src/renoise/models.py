@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from renoise.families import denoiser
+from renoise.pipelines.families import denoiser
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline

@@ -77,7 +77,7 @@ class Region:
 
 @dataclass(frozen=True)
 class EditLosses:
-    """Edit-enhancement losses, lambda_pair L_pair + lambda_kl L_patch-KL; see `renoise.enhance`.
+    """Edit-enhancement losses, lambda_pair L_pair + lambda_kl L_patch-KL; see `renoise.core.edit_losses`.
 
     Attributes:
         lambda_pair: weight of the auto-correlation loss, 0 or more.
@@ -110,18 +110,18 @@ class Settings:
         edit_losses: None for none.
         correction: how far the noise of a stochastic step may move, in L2 over sqrt(dim), dim = how many numbers it
             has: 0.0 none, math.inf exact (edits badly), between = bounded.  Above 0 it costs one pass per noisy step.
-        solver: "renoise", as published, or "anderson", accelerated: no weights; see `renoise.solvers`.
+        solver: "renoise", as published, or "anderson", accelerated: no weights; see `renoise.core.solvers`.
         start: where a step's first pass asks: at the less noisy latent ("previous", as published), or where the noisier
             one is "expected": the image with the noise that the step has to keep, for a sampler that draws noise
-            (`renoise.noise`), and the reversal by the prediction extrapolated from the steps before, for one that does
-            not (`renoise.extrapolation`).
+            (`renoise.core.noise`), and the reversal by the prediction extrapolated from the steps before, for one that
+            does not (`renoise.core.extrapolation`).
         noise: of stochastic steps: "independent" of the trajectory, as published, or "matched" to what the less noisy
-            latent carries; see `renoise.noise`.
+            latent carries; see `renoise.core.noise`.
         absorption: like correction, but for free: a stochastic step ends on the best point that it evaluated, and its
             noise moves towards the residual there, at most this far.
         nearest: renoising iterations of the step nearest the image; None leaves them to its region.
-        passes: how many passes an inversion takes in all, dealt to the steps as `renoise.budget` says, whatever the
-            regions and `nearest`; None for no total.
+        passes: how many passes an inversion takes in all, dealt to the steps as `renoise.core.budget` says, whatever
+            the regions and `nearest`; None for no total.
         tol: an image is done with a step once its residual is at most this share of the RMS of its latent, and leaves
             the batch until the next step (where networks are called directly); 0.0 for never.
         num_inference_steps: sampler steps, 1 or more.

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from renoise.families import FAMILIES, Family, family
+from renoise.pipelines.families import FAMILIES, Family, family
 
 __all__ = ["decode", "encode"]
 

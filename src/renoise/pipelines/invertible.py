@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from renoise.advice import advice, shown
-from renoise.schedule import NotInvertible, StepTable
+from renoise.core.table import NotInvertible, StepTable
+from renoise.pipelines.advice import advice, shown
 
 __all__ = ["make_invertible"]
 

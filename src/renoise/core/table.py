@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renoise.advice import advice
+from renoise.pipelines.advice import advice
 
 __all__ = ["COLUMNS", "NotInvertible", "StepTable"]
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renoise.schedule import COLUMNS, StepTable
+from renoise.core.table import COLUMNS, StepTable
 
 __all__ = ["regrid"]
 

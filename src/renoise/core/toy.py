@@ -20,8 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from renoise.inversion import Query
-from renoise.schedule import StepTable
+from renoise.core.loop import Query
+from renoise.core.table import StepTable
 
 __all__ = ["Toy"]
 

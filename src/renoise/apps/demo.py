@@ -9,10 +9,10 @@ from PIL import Image
 
 from renoise import images, metrics
 from renoise.api import chosen_settings, invert
+from renoise.figures import Panel, comparison
 from renoise.presets import PRESETS, plain
-from renoise.report import Panel, comparison
 
-PICTURE = Path(__file__).parent / "assets/red-apple-blob.png"  # held out: in no model's training split
+PICTURE = Path(__file__).parents[1] / "assets/red-apple-blob.png"  # held out: in no model's training split
 PROMPT = "red apple, blob style"
 EDITS = ("green apple, blob style", "tangerine, blob style")
 

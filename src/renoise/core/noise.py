@@ -37,7 +37,7 @@ import math
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from renoise.schedule import StepTable
+from renoise.core.table import StepTable
 
 __all__ = ["independent", "matched"]
 

@@ -25,8 +25,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from renoise.inversion import Query
-from renoise.schedule import StepTable
+from renoise.core.loop import Query
+from renoise.core.table import StepTable
 
 __all__ = ["Job", "Measure", "check_free", "no_bar", "placed", "stand_in", "through"]
 

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renoise.families import Loop
-from renoise.inversion import Query, spread
-from renoise.schedule import StepTable
-from renoise.stand_in import check_free, no_bar, placed
+from renoise.core.loop import Query, spread
+from renoise.core.table import StepTable
+from renoise.pipelines.families import Loop
+from renoise.pipelines.stand_in import check_free, no_bar, placed
 
 __all__ = ["Rehearsal", "RehearsedDenoiser", "rehearse"]
 

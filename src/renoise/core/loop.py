@@ -27,14 +27,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from renoise.budget import budget
-from renoise.correction import correct, travel, whiteness
-from renoise.enhance import enhance
-from renoise.extrapolation import extrapolated
-from renoise.noise import independent, matched
+from renoise.core.budget import budget
+from renoise.core.correction import correct, travel, whiteness
+from renoise.core.edit_losses import enhance
+from renoise.core.extrapolation import extrapolated
+from renoise.core.noise import independent, matched
+from renoise.core.solvers import Solution, anderson, renoise, solve
+from renoise.core.table import StepTable
 from renoise.presets import Settings
-from renoise.schedule import StepTable
-from renoise.solvers import Solution, anderson, renoise, solve
 
 __all__ = ["Query", "StepReport", "Trajectory", "count_passes", "drive", "invert", "replay", "spread"]
 

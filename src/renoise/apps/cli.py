@@ -21,7 +21,8 @@ import torch
 from PIL import Image
 
 import renoise
-from renoise import archive, families, images, models, presets
+from renoise import archive, images, models, presets
+from renoise.pipelines import families
 
 _INVERSION = ".safetensors"
 
@@ -242,7 +243,7 @@ def demo(
     seed: Seed = None,
 ) -> None:
     """Invert, reconstruct and edit a picture that the model never saw; no network needed."""
-    from renoise.demo import figure
+    from renoise.apps.demo import figure
 
     picture, lines = figure(_pipeline(model, None, dtype), seed=seed or 0)
     for line in lines:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renoise.families import family
-from renoise.inversion import Query, spread
-from renoise.schedule import StepTable
+from renoise.core.loop import Query, spread
+from renoise.core.table import StepTable
+from renoise.pipelines.families import family
 
 __all__ = ["DirectDenoiser"]
 

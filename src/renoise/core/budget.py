@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from itertools import chain, cycle, islice
 
+from renoise.core.table import StepTable
 from renoise.presets import Settings
-from renoise.schedule import StepTable
 
 __all__ = ["budget"]
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from renoise.schedule import StepTable
+from renoise.core.table import StepTable
 
 __all__ = ["extrapolated"]
 
