@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from renoise.pipelines.direct_unet import DirectDenoiser
 from torch import Tensor
 from tqdm import tqdm
 
@@ -31,11 +32,12 @@ from benchmarks.methods import SAMPLERS, Sampler
 from benchmarks.tables import markdown
 from renoise import models
 from renoise.api import measured_table
-from renoise.core.loop import Query, drive, invert
+from renoise.core.loop import drive, invert
+from renoise.core.query import Query
+from renoise.core.settings import Region, Settings
 from renoise.core.table import StepTable
 from renoise.pipelines import codecs
-from renoise.pipelines.direct_unet import DirectDenoiser
-from renoise.presets import PRESETS, Region, Settings
+from renoise.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 PASSES = {True: 10, False: 4}  # a step's, by whether the sampler takes few
@@ -85,7 +87,7 @@ def measured(name: str, sampler: Sampler, chosen: pictures.PictureSet) -> list[d
     """One row per variant, step and picture."""
     pipe = models.load(sampler.model, scheduler=sampler.scheduler)
     pipe.set_progress_bar_config(disable=True)
-    steps = PRESETS[sampler.paper].num_inference_steps
+    steps = PRESETS[sampler.paper].settings.num_inference_steps
     table = measured_table(pipe, steps)
     with torch.no_grad():
         z_0 = codecs.encode(pipe, chosen.pixels).contiguous()

@@ -20,17 +20,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from renoise.pipelines.direct_unet import DirectDenoiser
 from torch import Tensor
 
 from benchmarks import pictures
 from benchmarks.tables import markdown
 from renoise import metrics, models
-from renoise.core.loop import Query, drive, invert, replay
+from renoise.core.loop import drive, invert, replay
+from renoise.core.query import Query
+from renoise.core.settings import Settings, plain
 from renoise.core.table import StepTable
 from renoise.metrics import Summary
 from renoise.pipelines import codecs
-from renoise.pipelines.direct_unet import DirectDenoiser
-from renoise.presets import PRESETS, Settings, plain
+from renoise.pipelines.measure import measure
+from renoise.presets import PRESETS
 
 RESULTS = Path(__file__).parent / "results"
 GRIDS = ((28, 3.0), (50, 1.0))  # steps and shift
@@ -68,7 +71,7 @@ def scores(chosen: pictures.PictureSet, steps: int, shift: float) -> dict[str, d
     pipe.set_progress_bar_config(disable=True)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(steps)
-    rows = StepTable.measure(scheduler)
+    rows = measure(scheduler)
     levels = pipe.scheduler.alphas_cumprod.double()
     shown = replace(rows, timesteps=timesteps(rows, levels), input_scale=torch.ones_like(rows.a))
     view = FlowView(DirectDenoiser(pipe, chosen.captions, None, 1.0, shown), rows, levels[-1].sqrt().item())
@@ -76,9 +79,9 @@ def scores(chosen: pictures.PictureSet, steps: int, shift: float) -> dict[str, d
         z_0 = codecs.encode(pipe, chosen.pixels).contiguous()
         ceiling = codecs.decode(pipe, z_0, (64, 64))
     methods: dict[str, Settings] = {
-        "plain reversal": plain(PRESETS["flow"]),
-        "ReNoise K=1": PRESETS["paper-flow"],
-        "flow": PRESETS["flow"],
+        "plain reversal": plain(PRESETS["flow"].settings),
+        "ReNoise K=1": PRESETS["paper-flow"].settings,
+        "flow": PRESETS["flow"].settings,
     }
     found = {}
     for name, settings in methods.items():

@@ -13,9 +13,11 @@ from functools import partial
 from torch import Tensor
 
 from benchmarks.rivals import blended, damped, edit_friendly, fixed_point, gnri
-from renoise.core.loop import Query, Trajectory
+from renoise.core.query import Query
+from renoise.core.settings import Region, Settings, plain
 from renoise.core.table import StepTable
-from renoise.presets import PRESETS, Region, Settings, plain
+from renoise.core.trajectory import Trajectory
+from renoise.presets import PRESETS
 
 __all__ = ["FAMILIES", "SAMPLERS", "Method", "Rival", "Sampler", "describe", "methods"]
 
@@ -60,7 +62,7 @@ class Sampler:
 
     @property
     def few_step(self) -> bool:
-        return PRESETS[self.paper].num_inference_steps < 10
+        return PRESETS[self.paper].settings.num_inference_steps < 10
 
 
 SAMPLERS = {
@@ -98,7 +100,7 @@ class Method:
 
 def methods(sampler: Sampler) -> Iterator[Method]:
     """Every method that makes sense on a sampler."""
-    paper = replace(PRESETS[sampler.paper], guidance_scale=sampler.guidance)
+    paper = replace(PRESETS[sampler.paper].settings, guidance_scale=sampler.guidance)
     bare = plain(paper)
     steps = bare.num_inference_steps
     yield Method("plain reversal", "plain reversal", bare, handful=True)
@@ -119,7 +121,7 @@ def _renoise(sampler: Sampler, paper: Settings, bare: Settings) -> Iterator[Meth
         yield Method(f"ReNoise K={iterations}", "ReNoise", settings, handful=iterations in (3, 9))
     options = "ReNoise, its options"
     yield Method("+ averaging", options, replace(paper, edit_losses=None, correction=0.0))
-    nine = PRESETS["paper-sdxl-turbo"].regions
+    nine = PRESETS["paper-sdxl-turbo"].settings.regions
     if sampler.few_step and len(nine[0].weights or ()) != len(paper.regions[0].weights or ()):
         regions = tuple(replace(new, below=own.below) for new, own in zip(nine, paper.regions, strict=True))
         yield Method("K=9 + averaging", options, replace(paper, regions=regions, edit_losses=None, correction=0.0))
@@ -145,7 +147,7 @@ def _rivals(sampler: Sampler, bare: Settings, budgets: tuple[int, ...]) -> Itera
 
 def _ours(sampler: Sampler, steps: int) -> Iterator[Method]:
     def preset(name: str, passes: int) -> Settings:
-        chosen = replace(PRESETS[name], passes=passes, num_inference_steps=steps)
+        chosen = replace(PRESETS[name].settings, passes=passes, num_inference_steps=steps)
         return replace(chosen, guidance_scale=sampler.guidance)
 
     if not sampler.few_step:

@@ -16,9 +16,10 @@ import torch
 from benchmarks import pictures
 from renoise import models
 from renoise.api import invert
+from renoise.core.settings import Settings
 from renoise.images import to_pil
 from renoise.pipelines import codecs
-from renoise.presets import PRESETS, Settings
+from renoise.presets import PRESETS
 
 BATCH = 8
 
@@ -52,9 +53,9 @@ def main() -> None:
     args = parser.parse_args()
     chosen = pictures.load("validation").first(BATCH)
     images = to_pil(chosen.pixels)
-    full = PRESETS["paper-sdxl-turbo"]
+    full = PRESETS["paper-sdxl-turbo"].settings
     variants = {
-        "few-step": PRESETS["few-step"],
+        "few-step": PRESETS["few-step"].settings,
         "averaging": replace(full, edit_losses=None, correction=0.0),
         "+ correction": replace(full, edit_losses=None),
         "+ edit losses": full,

@@ -25,7 +25,7 @@ def main() -> None:
     args = parser.parse_args()
     chosen = pictures.load(args.split).first(args.count)
     images = to_pil(chosen.pixels)
-    settings = replace(PRESETS["paper-sdxl-turbo"], edit_losses=None, correction=0.0)
+    settings = replace(PRESETS["paper-sdxl-turbo"].settings, edit_losses=None, correction=0.0)
     print(f"ancestral Euler, 4 steps, K = 9 with averaging, {args.count} pictures of {args.split}")
     for dtype in ("float32", "bfloat16"):
         pipe = models.load("emoji-turbo", dtype=dtype)

@@ -29,9 +29,10 @@ import torch
 from torch import Tensor
 
 from renoise.core.correction import travel
-from renoise.core.loop import Query, StepReport, Trajectory
+from renoise.core.query import Query
 from renoise.core.solvers import solve
 from renoise.core.table import StepTable
+from renoise.core.trajectory import StepReport, Trajectory
 
 __all__ = ["Pullback", "blended", "damped", "edit_friendly", "fixed_point", "gnri", "with_gradients"]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from renoise.pipelines.direct_unet import DirectDenoiser
 from torch import Tensor
 
 import renoise
@@ -16,10 +17,10 @@ from benchmarks import pictures
 from benchmarks.methods import Method
 from benchmarks.rivals import Pullback, with_gradients
 from renoise.api import Inversion, Scene, measured_table
-from renoise.core.loop import Query, drive
+from renoise.core.loop import drive
+from renoise.core.query import Query
 from renoise.images import to_pil
 from renoise.pipelines import codecs
-from renoise.pipelines.direct_unet import DirectDenoiser
 
 __all__ = ["Run", "run"]
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from diffusers import EulerDiscreteScheduler
 from PIL import Image
@@ -20,9 +19,11 @@ from torch import Tensor
 
 import renoise
 from renoise import images, models
-from renoise.api import chosen_settings, measured_table
-from renoise.pipelines.families import target_size
-from renoise.presets import PRESETS, EditLosses, Region, Settings, plain, window
+from renoise.core.budget import kept_steps
+from renoise.core.settings import EditLosses, Region, Settings, plain, window
+from renoise.pipelines.adapter import Adapter
+from renoise.presets import PRESETS, chosen_settings
+from tests.helpers import tiny
 
 FULL = Settings(
     regions=(Region(0.4, 1, window(1, 2, 1)), Region(iterations=2, weights=window(2, 3, 2))),
@@ -236,7 +237,7 @@ def test_an_inversion_does_not_follow_a_scheduler_that_is_exchanged_later() -> N
     before = inv.reconstruct()
     pipe.scheduler = tiny.ddim(timestep_spacing="trailing")
     assert bytes_of(inv.reconstruct()) == bytes_of(before)
-    assert inv.scheduler == "DDIMScheduler"
+    assert inv.record.scheduler == "DDIMScheduler"
 
 
 @pytest.mark.parametrize("driver", ["direct", "pipeline"])
@@ -271,14 +272,14 @@ def test_latents_stay_float32_whatever_the_network_runs_in() -> None:
     ],
 )
 def test_the_preset_follows_the_pipeline(name: str, preset: str) -> None:
-    assert chosen_settings(PIPES[name]()) is PRESETS[preset]
+    assert chosen_settings(Adapter(PIPES[name]())) is PRESETS[preset].settings
 
 
 def test_given_values_take_the_place_of_those_of_the_preset() -> None:
     settings = chosen_settings(
-        tiny.sd(), "paper-sdxl", num_inference_steps=7, guidance_scale=3.0, inversion_guidance_scale=2.0
+        Adapter(tiny.sd()), "paper-sdxl", num_inference_steps=7, guidance_scale=3.0, inversion_guidance_scale=2.0
     )
-    assert settings.regions == PRESETS["paper-sdxl"].regions
+    assert settings.regions == PRESETS["paper-sdxl"].settings.regions
     assert (settings.num_inference_steps, settings.guidance_scale, settings.inversion_guidance_scale) == (7, 3.0, 2.0)
 
 
@@ -294,9 +295,9 @@ def test_passes_and_tolerance_are_kept_whichever_comes_first() -> None:
 
 def test_sizes() -> None:
     pipe = tiny.sd()
-    assert target_size(pipe, None) == target_size(pipe, 32) == (32, 32)
-    assert target_size(pipe, (24, 40)) == (24, 40)
-    assert target_size(tiny.sd(unet=tiny.unet(sample_size=(8, 16))), None) == (32, 64)
+    assert Adapter(pipe).size(None) == Adapter(pipe).size(32) == (32, 32)
+    assert Adapter(pipe).size((24, 40)) == (24, 40)
+    assert Adapter(tiny.sd(unet=tiny.unet(sample_size=(8, 16)))).size(None) == (32, 64)
 
 
 # --- what can be handed over wrong ---
@@ -373,8 +374,8 @@ def test_mistakes_are_named_before_any_work(
 
 
 def test_least_strength_named_in_the_message_works() -> None:
-    assert len(measured_table(tiny.sd(), 3, 0.334)) == 1
-    assert len(measured_table(tiny.sd(), 7, 0.143)) == 1
+    assert kept_steps(3, 0.334) == 1
+    assert kept_steps(7, 0.143) == 1
 
 
 def test_what_is_no_pipeline_or_cannot_be_inverted() -> None:

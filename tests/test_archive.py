@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from PIL import Image
 from safetensors import safe_open
@@ -20,7 +19,8 @@ from torch import Tensor
 import renoise
 from renoise import archive, models
 from renoise.archive import ArchiveError
-from renoise.presets import EditLosses, Region, Settings, window
+from renoise.core.settings import EditLosses, Region, Settings, window
+from tests.helpers import tiny
 
 SETTINGS = Settings(
     regions=(Region(0.4, 1, window(1, 2, 1)), Region()),
@@ -74,8 +74,8 @@ def test_everything_comes_back(make: Callable[[], Any], tmp_path: Path) -> None:
     assert before.edit("a dog")[0].tobytes() == after.edit("a dog")[0].tobytes()
     assert asdict(after.settings) == asdict(SETTINGS)
     assert after.scene == before.scene or asdict(after.scene) == asdict(before.scene)
-    for name in ("scheduler", "driver", "boxes", "seconds", "batched", "passes"):
-        assert getattr(after, name) == getattr(before, name)
+    for name in ("scheduler", "driver", "boxes", "seconds", "batched", "identity"):
+        assert getattr(after.record, name) == getattr(before.record, name)
     for name in ("latents", "z_0", "pixels"):
         assert torch.equal(getattr(after, name), getattr(before, name))
     for was, is_ in zip(before.trajectory.steps, after.trajectory.steps, strict=True):
@@ -96,7 +96,7 @@ def test_part_of_a_schedule_comes_back(tmp_path: Path) -> None:
 def test_an_embedded_model_is_found_again_with_its_scheduler(saved_embedded: Path) -> None:
     after = renoise.load(saved_embedded)
     assert models.name_of(after.pipe) == "emoji-turbo"
-    assert after.scheduler == type(after.pipe.scheduler).__name__ == "LCMScheduler"
+    assert after.record.scheduler == type(after.pipe.scheduler).__name__ == "LCMScheduler"
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -112,7 +112,7 @@ def test_the_scheduler_is_that_of_the_inversion_not_of_the_pipeline_when_saving(
     inv = inverted(pipe)
     pipe.scheduler = tiny.lcm_scheduler()
     inv.save(tmp_path / "cat.safetensors")
-    assert renoise.load(tmp_path / "cat.safetensors", tiny.sd()).scheduler == "DDIMScheduler"
+    assert renoise.load(tmp_path / "cat.safetensors", tiny.sd()).record.scheduler == "DDIMScheduler"
 
 
 # --- pipelines that it was not made with ---
@@ -164,7 +164,7 @@ def _newer(header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_newer, "has format 2, this renoise reads up to 1; update renoise"),
+        (_newer, "has format 3, this renoise reads up to 2; update renoise"),
         (lambda header, tensors: header.update(version="two"), "damaged header"),
         (lambda header, tensors: header.pop("version"), "damaged header"),
         (lambda header, tensors: header.pop("prompts"), "is damaged .*prompts"),

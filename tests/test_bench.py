@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_inversion import SHAPE, TABLES, clean, noises, replayed, toy, white
 from torch import Tensor
 
 from benchmarks.convergence import contraction
@@ -17,9 +16,11 @@ from benchmarks.records import Records
 from benchmarks.rivals import Pullback, blended, damped, edit_friendly, fixed_point, gnri, with_gradients
 from benchmarks.scores import COLUMNS
 from benchmarks.tables import page
-from renoise.core.loop import Query, drive, invert, replay
+from renoise.core.loop import drive, invert, replay
+from renoise.core.query import Query
+from renoise.core.settings import Region, Settings
 from renoise.core.toy import Toy
-from renoise.presets import Region, Settings
+from tests.helpers.toys import SHAPE, TABLES, clean, noises, replayed, toy, white
 
 
 def test_edit_friendly_noise_replays_exactly_and_passes_through_the_noised_pictures() -> None:

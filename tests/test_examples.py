@@ -10,13 +10,12 @@ from typing import Any
 
 import diffusers
 import pytest
-import tiny
-import tiny_flow
 import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
 from renoise.apps.demo import PICTURE
+from tests.helpers import tiny, tiny_flow
 
 SCRIPTS = Path(__file__).parents[1] / "examples/models"
 

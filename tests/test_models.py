@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from diffusers import LCMScheduler, StableDiffusionPipeline
 
 from renoise import models
+from tests.helpers import tiny
 
 
 @pytest.mark.parametrize("name", models.NAMES)

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from renoise.presets import PRESETS, EditLosses, Region, Settings, plain, preset_for, window
+from renoise.core.settings import EditLosses, Region, Settings, plain, window
+from renoise.presets import PRESETS, preset_for
 
 
 def test_window_is_the_mean_of_its_passes_counted_from_1() -> None:
@@ -40,7 +41,7 @@ def test_window_counts_from_1(first: int, last: int) -> None:
 def test_presets_are_table_3_of_the_paper(
     name: str, steps: int, k: int, near_image: tuple[int, int], above: tuple[int, int], pair: float, kl: float
 ) -> None:
-    settings = PRESETS[name]
+    settings = PRESETS[name].settings
     assert settings.num_inference_steps == steps
     assert settings.edit_losses == EditLosses(pair, kl, steps=4, rolls=5)
     low, high = settings.region(0.2), settings.region(0.9)
@@ -51,24 +52,24 @@ def test_presets_are_table_3_of_the_paper(
 
 @pytest.mark.parametrize(("name", "timestep"), [("paper-sdxl-turbo", 249), ("paper-lcm", 259)])
 def test_of_four_steps_the_one_nearest_the_image_has_its_own_region(name: str, timestep: int) -> None:
-    settings = PRESETS[name]
+    settings = PRESETS[name].settings
     assert settings.region(timestep / 1000) is settings.regions[0]
     assert settings.region(499 / 1000) is settings.regions[1]
 
 
 def test_every_preset_says_what_it_should_reach() -> None:
-    assert all("passes" in settings.score and settings.source for settings in PRESETS.values())
+    assert all("passes" in preset.score and preset.source for preset in PRESETS.values())
 
 
 def test_plain_is_one_pass_a_step_and_nothing_else() -> None:
     for name in ("paper-sdxl-turbo", "fast"):
-        settings = plain(replace(PRESETS[name], guidance_scale=3.0))
-        assert replace(settings, score="") == Settings((Region(),), num_inference_steps=4, guidance_scale=3.0)
+        settings = plain(replace(PRESETS[name].settings, guidance_scale=3.0))
+        assert settings == Settings((Region(),), num_inference_steps=4, guidance_scale=3.0)
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if "paper" in name or "reference" in name])
 def test_the_published_method_takes_nothing_of_ours(name: str) -> None:
-    settings, default = PRESETS[name], Settings((Region(),))
+    settings, default = PRESETS[name].settings, Settings((Region(),))
     for field in ("solver", "start", "noise", "absorption", "nearest", "passes", "tol"):
         assert getattr(settings, field) == getattr(default, field)
 
@@ -100,29 +101,29 @@ TRAILING = {"timestep_spacing": "trailing"}
 def test_the_preset_that_suits_a_pipeline(
     pipeline: str, scheduler: str, config: dict[str, str], few_step: bool, own: str, published: str
 ) -> None:
-    assert preset_for(pipeline, scheduler, config, few_step=few_step) is PRESETS[own]
+    assert preset_for(pipeline, scheduler, config, few_step=few_step) is PRESETS[own].settings
     paper = preset_for(pipeline, scheduler, config, "paper", few_step=few_step)
-    assert paper == PRESETS[published]
+    assert paper == PRESETS[published].settings
 
 
 def test_the_presets_chosen_suit_any_number_of_steps() -> None:
     for name in ("few-step", "many-step", "flow", "fast", "fast-latent"):
-        assert PRESETS[name].passes is None, "a total would be refused for more steps than passes"
+        assert PRESETS[name].settings.passes is None, "a total would be refused for more steps than passes"
 
 
 def test_edit_losses_are_for_networks_that_predict_noise() -> None:
     config = {"prediction_type": "v_prediction"}
     assert preset_for("StableDiffusionPipeline", "DDIMScheduler", config, "paper").edit_losses is None
-    with pytest.raises(ValueError, match=r"predicts v_prediction: pass dataclasses\.replace\(PRESETS\['paper-sd'\], "):
+    with pytest.raises(ValueError, match=r"v_prediction: pass dataclasses\.replace\(PRESETS\['paper-sd'\]\.settings, "):
         preset_for("StableDiffusionPipeline", "DDIMScheduler", config, "paper-sd")
     with pytest.raises(ValueError, match=r"predicts v_prediction: pass dataclasses\.replace\(settings, "):
-        preset_for("StableDiffusionPipeline", "DDIMScheduler", config, PRESETS["paper-sd"])
+        preset_for("StableDiffusionPipeline", "DDIMScheduler", config, PRESETS["paper-sd"].settings)
 
 
 def test_presets_by_name_and_of_one_s_own() -> None:
     own = Settings((Region(iterations=3),))
     assert preset_for("StableDiffusionPipeline", "DDIMScheduler", {"prediction_type": "v_prediction"}, own) is own
-    assert preset_for("StableDiffusionPipeline", "DDIMScheduler", {}, "paper-lcm") is PRESETS["paper-lcm"]
+    assert preset_for("StableDiffusionPipeline", "DDIMScheduler", {}, "paper-lcm") is PRESETS["paper-lcm"].settings
     with pytest.raises(ValueError, match=r"no preset is called 'best': there are paper, .*paper-sdxl-turbo"):
         preset_for("StableDiffusionPipeline", "DDIMScheduler", {}, "best")
 

@@ -10,8 +10,9 @@ import torch
 import renoise
 from benchmarks import pictures
 from renoise import metrics
+from renoise.core.settings import Region, plain
 from renoise.images import to_pil
-from renoise.presets import PRESETS, Region, plain
+from renoise.presets import PRESETS
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.slow
 def test_each_further_renoising_reconstructs_better_and_plain_reversal_is_far_behind() -> None:
     held_out = pictures.load("validation").first(8)
     pipe = renoise.models.load("emoji-turbo")
-    bare = plain(PRESETS["paper-sdxl-turbo"])
+    bare = plain(PRESETS["paper-sdxl-turbo"].settings)
     scores = []
     for iterations in (0, 1, 4, 9):
         settings = replace(bare, regions=(Region(iterations=iterations),))

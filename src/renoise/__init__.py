@@ -9,22 +9,29 @@ Importing this costs torch and nothing else; diffusers and transformers are impo
 """
 
 from renoise import models, presets
-from renoise.api import Inversion, invert
-from renoise.archive import ArchiveError, load
-from renoise.core.loop import Trajectory
-from renoise.core.table import NotInvertible, StepTable
+from renoise.api import invert, load
+from renoise.archive import ArchiveError
+from renoise.core.progress import Cancelled, Progress
+from renoise.core.settings import EditLosses, Region, Settings
+from renoise.core.table import StepTable
+from renoise.core.trajectory import Trajectory
 from renoise.images import ImageError
+from renoise.inverted import Inversion
 from renoise.pipelines.invertible import make_invertible
-from renoise.presets import EditLosses, Region, Settings
+from renoise.pipelines.measure import NotInvertible
+from renoise.record import Record
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ArchiveError",
+    "Cancelled",
     "EditLosses",
     "ImageError",
     "Inversion",
     "NotInvertible",
+    "Progress",
+    "Record",
     "Region",
     "Settings",
     "StepTable",

@@ -7,20 +7,18 @@
 Their cards (weights/*/README.md) say how they were trained and how they score; training/ rebuilds them.
 """
 
-import json
+from __future__ import annotations
+
 import os
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from renoise.judge import Judge
+from renoise.pipelines import loading
 from renoise.pipelines.families import denoiser
-
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
-
-    from renoise.judge import Judge
+from renoise.pipelines.loading import network_dtype, scheduler_class
 
 WEIGHTS = Path(__file__).parent / "weights"
 ABOUT = {
@@ -28,24 +26,9 @@ ABOUT = {
     "emoji-turbo": "the same in four steps without guidance (ancestral Euler or LCM)",
 }
 NAMES = tuple(ABOUT)
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def network_dtype(dtype: "str | torch.dtype") -> torch.dtype:
-    """A floating dtype from its name.
-
-    Raises:
-        ValueError: not one of float32, bfloat16 and float16.
-    """
-    found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or found not in DTYPES.values():
-        raise ValueError(f"dtype={dtype!r} is not a network precision; choose one of {', '.join(DTYPES)}")
-    return found
-
-
-def load(
-    name: "str | os.PathLike[str]", *, dtype: "str | torch.dtype" = "float32", scheduler: str | None = None
-) -> Any:
+def load(name: str | os.PathLike[str], *, dtype: str | torch.dtype = "float32", scheduler: str | None = None) -> Any:
     """Loads an embedded model as a stock ``StableDiffusionPipeline``, or any diffusers pipeline from a folder or hub.
 
     Args:
@@ -58,46 +41,23 @@ def load(
     """
     precision = network_dtype(dtype)
     name = os.fspath(name)
-    embedded = name in NAMES
-    if not embedded and not (Path(name) / "model_index.json").is_file():
-        if name and Path(name).is_dir():
-            raise ValueError(f"the folder {name!r} holds no model_index.json, so it is no diffusers pipeline")
-        if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-            raise ValueError(
-                f"no embedded model is called {name!r}; there are {', '.join(NAMES)}; or name the folder of a "
-                "diffusers pipeline, or one on the hub as owner/name"
-            )
-    import diffusers
-
-    kind = getattr(diffusers, scheduler, None) if scheduler else None
-    if scheduler and not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
-        raise ValueError(
-            f"diffusers has no scheduler {scheduler!r}; try EulerAncestralDiscreteScheduler, LCMScheduler or "
-            "DDIMScheduler"
-        )
-    pipe = _embedded(name) if embedded else diffusers.DiffusionPipeline.from_pretrained(name, dtype=precision)
+    if name not in NAMES:
+        loading.check_name(name, NAMES)
+    kind = scheduler_class(scheduler) if scheduler else None
+    pipe = _embedded(name) if name in NAMES else loading.load(name, precision)
     if kind is not None:
         pipe.scheduler = kind.from_config(pipe.scheduler.config)
-    if not embedded:
-        return pipe
-    # its auto-encoder stays float32: it is small, and its precision is the ceiling
-    for network, wanted in ((pipe.unet, precision), (pipe.text_encoder, precision), (pipe.vae, torch.float32)):
-        torch.nn.Module.to(network, wanted)  # not network.to, which logs a warning about any cast
+    if name in NAMES:
+        # its auto-encoder stays float32: it is small, and its precision is the ceiling
+        for network, wanted in ((pipe.unet, precision), (pipe.text_encoder, precision), (pipe.vae, torch.float32)):
+            torch.nn.Module.to(network, wanted)  # not network.to, which logs a warning about any cast
     return pipe
 
 
-def _embedded(name: str) -> "StableDiffusionPipeline":
-    import diffusers
-
-    parts: dict[str, Any] = {}
-    files = {"local_files_only": True, "low_cpu_mem_usage": False}  # True, the default, asks for accelerate
-    if name == "emoji-turbo":
-        config = json.loads((WEIGHTS / name / "scheduler/scheduler_config.json").read_text())
-        parts = {
-            "unet": diffusers.UNet2DConditionModel.from_pretrained(WEIGHTS / name / "unet", **files),
-            "scheduler": getattr(diffusers, config["_class_name"]).from_config(config),
-        }
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(WEIGHTS / "emoji", safety_checker=None, **files, **parts)
+def _embedded(name: str) -> Any:
+    """A `StableDiffusionPipeline`; the few-step model shares all but UNet and scheduler with the other."""
+    own = ("unet", "scheduler") if name == "emoji-turbo" else ()
+    pipe = loading.load_embedded(WEIGHTS / "emoji", {part: WEIGHTS / name / part for part in own})
     # Convolutions on a CPU are faster in this layout.
     pipe.unet.to(memory_format=torch.channels_last)
     pipe.vae.to(memory_format=torch.channels_last)
@@ -110,11 +70,9 @@ def name_of(pipe: Any) -> str | None:
     return source.parent.name if source.parent.parent == WEIGHTS else None
 
 
-def judge() -> "Judge":
+def judge() -> Judge:
     """The embedded image-text scorer that benchmarks and tests measure generated and edited pictures with."""
     from transformers import CLIPTokenizer
-
-    from renoise.judge import Judge
 
     return Judge.load(
         WEIGHTS / "judge", CLIPTokenizer.from_pretrained(WEIGHTS / "emoji/tokenizer", local_files_only=True)

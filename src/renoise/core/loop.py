@@ -8,10 +8,10 @@ of `invert` queries, in this order,
 * the points of its solver, as many as its `budget` allows.  The first also asks for the prediction at the clean latent
   noised to this step's level, where the edit losses are on: their target;
 * for a step that draws noise and is to be corrected, one pass at the solution, whose residual noise (`correction`) the
-  noise moves towards.  The solution itself stays.  Absorption does the same without that pass, at the best of the
-  points that were asked for, which becomes the solution.
+  noise moves towards.  The solution itself stays.
 
-Solver, start, noise, budget and absorption are settings of their own; any go together.
+Absorption needs no extra pass: the evaluated point with the smallest residual becomes z_t, and the noise moves towards
+its residual.  Solver, start, noise, budget and absorption are settings of their own; any go together.
 
 Latents are float32 or float64 in loop space; predictions are brought to the latents' dtype.  The images of a batch
 never meet.  Nothing passed in is changed, and no random numbers are drawn here.
@@ -20,7 +20,7 @@ never meet.  Nothing passed in is changed, and no random numbers are drawn here.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -32,85 +32,16 @@ from renoise.core.correction import correct, travel, whiteness
 from renoise.core.edit_losses import enhance
 from renoise.core.extrapolation import extrapolated
 from renoise.core.noise import independent, matched
-from renoise.core.solvers import Solution, anderson, renoise, solve
+from renoise.core.query import Denoiser, Query
+from renoise.core.settings import Settings
+from renoise.core.solvers import SOLVERS, Solution, renoise, solve
 from renoise.core.table import StepTable
-from renoise.presets import Settings
+from renoise.core.trajectory import StepReport, Trajectory
 
-__all__ = ["Query", "StepReport", "Trajectory", "count_passes", "drive", "invert", "replay", "spread"]
+__all__ = ["count_passes", "drive", "invert", "replay"]
 
 _Result = TypeVar("_Result")
 _NOISE = {"independent": independent, "matched": matched}
-
-
-@dataclass(frozen=True, eq=False)
-class Query:
-    """A question for the network: its prediction m at these latents, guidance included, in their shape.
-
-    Attributes:
-        z: [copies * batch, ...] in loop space, before the input scale: `copies` blocks of the whole batch.
-        step: row of the table, which gives timestep and input scale.
-        copies: passes that this query costs each image: 2 where the target of the edit losses (the first block) is
-            asked for beside the estimate, else 1.
-        waiting: [batch], the images that it is about, None for all (and wherever `copies` is 2).  The others have met
-            their tolerance: their rows of the answer are not read, so a driver may leave them out of its batch.
-    """
-
-    z: Tensor
-    step: int
-    copies: int = 1
-    waiting: Tensor | None = None
-
-
-def spread(m: Tensor, waiting: Tensor) -> Tensor:
-    """Answers for the images that a query waits for as rows of the whole batch, not a number for the others."""
-    whole = m.new_full((len(waiting), *m.shape[1:]), torch.nan)
-    whole[waiting] = m
-    return whole
-
-
-@dataclass(frozen=True, eq=False)
-class StepReport:
-    """How one step of an inversion went.
-
-    Attributes:
-        step: row of the table.
-        timestep: of that row.
-        level: its noise level, timestep / num_train_timesteps.
-        passes: what the step cost each image, target and correction included; with a tolerance, at most.
-        residuals: [pass, batch], how far each point of the solver was from solving the step; see `solvers.Solution`.
-        noise_travel: [batch], how far correction or absorption moved the noise, in L2 over sqrt(dim), so as a share of
-            white noise: the side information in this step.  None where neither ran.
-        noise_std: [batch], standard deviation of noise that was matched or moved, 1 when white; None for noise as
-            drawn, and for latents that are not [batch, channel, height, width].
-        noise_correlation: [batch], correlation of its adjacent pixels, 0 when white; None likewise.
-    """
-
-    step: int
-    timestep: float
-    level: float
-    passes: int
-    residuals: Tensor
-    noise_travel: Tensor | None = None
-    noise_std: Tensor | None = None
-    noise_correlation: Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Trajectory:
-    """What an inversion found.
-
-    Attributes:
-        z_T: the noisiest latent [batch, ...].
-        noises: [step, batch, ...], noisiest step first, the noise with which `replay` is to run: the one given,
-            matched, corrected or absorbing where the settings say so; None for a deterministic sampler.
-        steps: reports, noisiest step first.
-        passes: network passes per image; with a tolerance, of the slowest at each step.
-    """
-
-    z_T: Tensor  # noqa: N815 - the letters of the paper
-    noises: Tensor | None
-    steps: tuple[StepReport, ...]
-    passes: int
 
 
 @torch.no_grad()
@@ -122,6 +53,7 @@ def invert(
     noises: Tensor | None = None,
     forward_noise: Tensor | None = None,
     rolls: Callable[[tuple[int, ...]], Tensor] | None = None,
+    keep_latents: bool = False,
 ) -> Generator[Query, Tensor, Trajectory]:
     """Find the noise from which the sampler makes `z_0`.
 
@@ -132,13 +64,18 @@ def invert(
         noises: white noise [step, batch, ...], noisiest step first; needed by a sampler that draws noise.
         forward_noise: white noise [batch, ...] of the edit losses' target; needed where lambda_kl > 0.
         rolls: returns the rolls of one call of the edit losses for maps of a given shape, laid out as by
-            `enhance.draw_rolls`; needed where lambda_pair > 0.
+            `edit_losses.draw_rolls`; needed where lambda_pair > 0.
+        keep_latents: whether the trajectory keeps the latents of every step, and not of the noisiest alone.
 
     Raises:
         ValueError: something needed is missing or of another shape, or a prediction that is not finite.
     """
-    losses = settings.edit_losses
     _check(table, z_0, noises)
+    if settings.method is not None:
+        if keep_latents:
+            raise ValueError("keep_latents=True: a method of your own decides what it keeps; leave keep_latents out")
+        return (yield from settings.method(table, z_0, noises))
+    losses = settings.edit_losses
     _check_levels(table, settings)
     if losses and losses.lambda_kl and (forward_noise is None or forward_noise.shape != z_0.shape):
         raise ValueError(f"lambda_kl={losses.lambda_kl} noises the clean latent: pass forward_noise {list(z_0.shape)}")
@@ -148,7 +85,8 @@ def invert(
     used = list(noises.to(z_0).unbind()) if noises is not None and table.stochastic else None
     passes = budget(table, settings)
     predictions: list[Tensor] = []
-    reports = []
+    reports: list[StepReport] = []
+    latents: list[Tensor] = []
     z = z_0
     for step in reversed(range(len(table))):
         noise, left = _NOISE[settings.noise](table, step, z, z_0, used[step]) if used else (None, None)
@@ -166,13 +104,17 @@ def invert(
         z_t = solution.estimate
         if used and noise is not None and table.n[step] != 0:
             z_t, used[step], report = yield from _explain(table, settings, z, noise, solution, report)
-        reports.append(report)
+        reports.insert(0, report)
         z = z_t
+        if keep_latents:
+            latents.insert(0, z)
     return Trajectory(
+        table=table,
         z_T=z,
         noises=torch.stack(used) if used else None,
-        steps=tuple(reversed(reports)),
+        steps=tuple(reports),
         passes=sum(report.passes for report in reports),
+        step_latents=torch.stack(latents) if latents else None,
     )
 
 
@@ -202,15 +144,15 @@ def replay(
 
 def drive(
     generator: Generator[Query, Tensor, _Result],
-    denoise: Callable[[Query], Tensor],
-    on_pass: Callable[[int], None] | None = None,
+    denoise: Denoiser,
+    on_pass: Callable[[int], object] | None = None,
 ) -> _Result:
     """Run `invert` or `replay` to its end, answering its queries with `denoise`.
 
     Args:
         generator: as returned by `invert` or `replay`.
-        denoise: returns the prediction for a query, in the shape of its latents.
-        on_pass: called after each query with the passes it cost each image, 1 or 2.
+        denoise: answers a query with the prediction, in the shape of its latents.
+        on_pass: called after each query with the passes it cost each image; what it raises ends the run.
 
     Returns:
         What the generator returns.
@@ -219,9 +161,9 @@ def drive(
         try:
             query = next(generator)
             while True:
-                answer = denoise(query)
+                answer = query.answer(denoise)
                 if on_pass:
-                    on_pass(query.copies)
+                    on_pass(query.passes)
                 query = generator.send(answer)
         except StopIteration as stop:
             result: _Result = stop.value
@@ -230,6 +172,8 @@ def drive(
 
 def count_passes(table: StepTable, settings: Settings) -> int:
     """Network passes per image that `invert` will take: the total of a progress bar.  With a tolerance, at most."""
+    if settings.method is not None:
+        return settings.passes or len(table)
     total = sum(budget(table, settings))
     for step in range(len(table)):
         total += _wants_target(table, step, settings) + (settings.correction > 0 and bool(table.n[step] != 0))
@@ -266,16 +210,16 @@ def _solve(
             rolls=rolls(tuple(prediction.shape)) if losses.lambda_pair and rolls else None,
         )
 
-    if settings.solver == "anderson":
-        solver = anderson(reverse, start)
-    else:
+    if settings.solver == "renoise":
         weights = settings.region(table.level(step)).weights
         solver = renoise(reverse, start, weights=weights, nudge=nudge if losses else None)
+    else:
+        solver = (SOLVERS[settings.solver] if isinstance(settings.solver, str) else settings.solver)(reverse, start)
     points = solve(solver, reverse, passes=passes, tol=settings.tol)
     z, waiting = next(points)
     try:
         if noised is not None:
-            both = yield from _ask(torch.cat((noised, z)), step, copies=2)
+            both = yield from _ask(torch.cat((noised, z)), step, scenes=(0, 0))
             target, m = both.chunk(2)
             z, waiting = points.send(m)
         while True:
@@ -308,9 +252,11 @@ def _explain(
     return z_t, noise, report
 
 
-def _ask(z: Tensor, step: int, copies: int = 1, waiting: Tensor | None = None) -> Generator[Query, Tensor, Tensor]:
+def _ask(
+    z: Tensor, step: int, scenes: tuple[int, ...] = (0,), waiting: Tensor | None = None
+) -> Generator[Query, Tensor, Tensor]:
     """Put one query and check its answer."""
-    m = yield Query(z, step, copies, waiting)
+    m = yield Query(z, step, scenes, waiting)
     if m.shape != z.shape:
         raise ValueError(f"the prediction is {list(m.shape)} for latents {list(z.shape)}: return one per latent row")
     if not (m if waiting is None else m[waiting]).isfinite().all():

@@ -1,7 +1,7 @@
 """Which noise a stochastic step is taken with, and which noise that leaves for the noisier latent.
 
 Let z_s = alpha_s z_0 + sigma_s e_s be the latent at hand and e_s its noise, known because z_0 is.  The step that made
-it (eq. 1 of `schedule`) turned the noise e_t of z_t into a part of it and added fresh noise,
+it (eq. 1 of `renoise.core.table`) turned the noise e_t of z_t into a part of it and added fresh noise,
 
     sigma_s e_s = d e_t + n eps,                 d^2 + n^2 = sigma_s^2,                                   (1)
 

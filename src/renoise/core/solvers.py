@@ -1,6 +1,6 @@
 """Solve one sampler step for its noisier latent: renoising, and its acceleration.
 
-The step z_s = a z_t + b m(z_t) + n eps, read backwards, is an implicit equation for z_t (eq. 2 of `schedule`), a fixed
+The step z_s = a z_t + b m(z_t) + n eps, read backwards, is an implicit equation for z_t (eq. 2 of `table`), a fixed
 point of
 
     g(z) = (z_s - b m(z) - n eps) / a,            residual f(z) = g(z) - z.
@@ -40,7 +40,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-__all__ = ["Solution", "anderson", "renoise", "solve"]
+__all__ = ["SOLVERS", "Solution", "Solver", "anderson", "renoise", "solve"]
+
+Solver = Callable[[Callable[[Tensor], Tensor], Tensor], Generator[Tensor, Tensor, None]]
+"""From `reverse` and `start` to a generator, as `renoise` and `anderson` below."""
 
 _RIDGE = 1e-6  # mu
 _LENGTHS = (0.25, 3.0)  # of beta; longer steps overshoot where the network is not nearly linear
@@ -131,6 +134,10 @@ def anderson(reverse: Callable[[Tensor], Tensor], start: Tensor, *, depth: int =
         z = (theta * points).sum(1) + beta * combined
 
 
+SOLVERS: dict[str, Solver] = {"renoise": renoise, "anderson": anderson}
+"""The solvers that settings know by name."""
+
+
 def solve(
     solver: Generator[Tensor, Tensor, None], reverse: Callable[[Tensor], Tensor], *, passes: int, tol: float = 0.0
 ) -> Generator[tuple[Tensor, Tensor | None], Tensor, Solution]:
@@ -140,7 +147,7 @@ def solve(
     answered for the others is not read.
 
     Args:
-        solver: of the two above.
+        solver: started, such as those of the two functions above.
         reverse: what the solver was given.
         passes: how many predictions to ask for at most, 1 or more.
         tol: an image is done, and leaves, when its residual is at most this share of the RMS of its latent.

@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from renoise.core.loop import Query
+from renoise.core.query import Query
 from renoise.core.table import StepTable
 
 __all__ = ["Toy"]
@@ -47,14 +47,14 @@ class Toy:
 
     def __call__(self, query: Query) -> Tensor:
         """Prediction at the latents of a query: each block of the batch meets the prompts in their order."""
-        if query.z.shape[0] != query.copies * len(self.prompts):
+        if query.z.shape[0] != len(query.scenes) * len(self.prompts):
             raise ValueError(
-                f"{query.z.shape[0]} latents in {query.copies} blocks for {len(self.prompts)} prompts: pass one prompt "
-                "per image"
+                f"{query.z.shape[0]} latents in {len(query.scenes)} blocks for {len(self.prompts)} prompts: pass one "
+                "prompt per image"
             )
         z = query.z
         alpha, sigma = self.table.alpha[query.step].item(), self.table.sigma[query.step].item()
-        mu = self.means.to(z)[list(self.prompts * query.copies)]
+        mu = self.means.to(z)[list(self.prompts * len(query.scenes))]
         variance = alpha**2 * self.spread**2 + sigma**2
         offset = z[:, None] - alpha * mu
         shares = torch.softmax(-offset.flatten(2).square().sum(2) / (2 * variance), dim=1)

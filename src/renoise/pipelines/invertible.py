@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from renoise.core.table import NotInvertible, StepTable
 from renoise.pipelines.advice import advice, shown
+from renoise.pipelines.measure import NotInvertible, measure
 
 __all__ = ["make_invertible"]
 
@@ -16,7 +16,7 @@ _STEPS = 8  # of the trial: enough for any history to show
 def make_invertible(pipe: Any) -> str:
     """Swap `pipe.scheduler` for its nearest relative whose steps can be undone, unless they already can.
 
-    The new one is what the refusal of `StepTable.measure` says to type, and has been measured.  It makes other pictures
+    The new one is what the refusal of `measure` says to type, and has been measured.  It makes other pictures
     from the same seed: first-order samplers take more steps than higher-order ones for the same quality.
 
     Args:
@@ -62,4 +62,4 @@ def _try(scheduler: Any) -> None:
         raise NotInvertible(
             f"{type(scheduler).__name__} cannot be inverted: set_timesteps({_STEPS}) fails ({error})"
         ) from error
-    StepTable.measure(trial)
+    measure(trial)

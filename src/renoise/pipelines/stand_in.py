@@ -6,41 +6,36 @@ replaced by an object of the same class whose `step` feeds the prediction to the
 latents of its next query.  `timesteps` goes on for as long as the generator asks.  The loop never knows; LoRA,
 adapters, offload and quantisation stay as the user set them up.
 
-The first evaluation of a call is thrown away: the pipeline makes it on latents of its own, and gives away with it the
-layout and the precision in which it wants the others.  So a call takes one evaluation more than the generator asks for.
-What depends on the number of a pass in the pipeline's loop (guidance callbacks, skip-layer guidance, the start and end
-of a ControlNet) does not mean steps here.
+The first evaluation of a call is discarded.  The pipeline makes it on latents of its own; it only reveals the latents'
+shape and dtype.  So a call takes one evaluation more than the generator asks for.  What depends on the number of a pass
+in the pipeline's loop (guidance callbacks, skip-layer guidance, the start and end of a ControlNet) does not mean steps
+here.
+
+A call shows all of its scenes (`Query.scenes`) at once, one batch after the other, so an evaluation answers at most one
+block about each of them.  A query with several blocks about one scene takes several evaluations.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Generator, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from renoise.core.loop import Query
+from renoise.core.query import Job, Query
 from renoise.core.table import StepTable
+from renoise.pipelines.measure import measure
 
-__all__ = ["Job", "Measure", "check_free", "no_bar", "placed", "stand_in", "through"]
+__all__ = ["Measure", "check_free", "no_bar", "placed", "stand_in", "through"]
 
 _Result = TypeVar("_Result")
 Measure = Callable[[], StepTable]
-
-
-@dataclass(frozen=True, eq=False)
-class Job(Generic[_Result]):
-    """Work for a driver: queries, the table that their steps refer to, and at most how many passes they take."""
-
-    queries: Generator[Query, Tensor, _Result]
-    table: StepTable
-    passes: int
 
 
 def through(
@@ -48,8 +43,9 @@ def through(
     begin: Callable[[Measure], Job[_Result]],
     keywords: Mapping[str, Any],
     *,
-    on_begin: Callable[[int], None] | None = None,
-    on_pass: Callable[[int], None] | None = None,
+    scenes: int = 1,
+    on_begin: Callable[[int], object] | None = None,
+    on_pass: Callable[[int], object] | None = None,
 ) -> _Result:
     """Answers the queries of a job by one call of the pipeline.
 
@@ -57,27 +53,28 @@ def through(
         pipe: any diffusers pipeline with the usual loop; it and its scheduler are left as they were, whatever happens.
         begin: called once, with a function that measures the scheduler as the pipeline itself has set it up.
         keywords: of the pipeline's call.
-        on_begin: called with the job's passes when they are known.
-        on_pass: called with 1 after each evaluation that answers a query.
+        scenes: how many scenes these keywords show, one batch after the other.
+        on_begin: called with the job's passes when they are known; what it raises ends the call.
+        on_pass: called after each query with the passes it cost each image, likewise.
 
     Returns:
         What the job's generator returns.
 
     Raises:
         RuntimeError: the pipeline is already answering another inversion, or its loop ended before the queries did.
-        NotInvertible: see `StepTable.measure`.
+        NotInvertible: see `renoise.pipelines.measure`.
     """
 
-    def start(measure: Measure) -> Job[_Result]:
-        job = begin(measure)
+    def start(measured: Measure) -> Job[_Result]:
+        job = begin(measured)
         if on_begin:
             on_begin(job.passes)
         return job
 
-    standing = stand_in(pipe.scheduler, start, float(keywords.get("eta", 0.0)), on_pass)
+    standing = stand_in(pipe.scheduler, start, float(keywords.get("eta", 0.0)), scenes, on_pass)
     device = pipe._execution_device
     with placed(pipe, standing), no_bar(pipe):
-        # the generator of the thrown-away latents, so that the global one is not drawn from
+        # a generator for the discarded latents, so that the global one is not drawn from
         pipe(**keywords, generator=torch.Generator(device).manual_seed(0), output_type="latent", return_dict=False)
     if not standing.ended:
         raise RuntimeError(
@@ -107,24 +104,24 @@ class _StandIn:
         scheduler: Any,
         begin: Callable[[Measure], Job[Any]],
         eta: float,
-        on_pass: Callable[[int], None] | None,
+        scenes: int,
+        on_pass: Callable[[int], object] | None,
     ) -> None:
         self._real = copy.deepcopy(scheduler)
         self.__dict__.update(self._real.__dict__)
-        self._begin, self._eta, self._on_pass = begin, eta, on_pass
+        self._begin, self._eta, self._scenes, self._on_pass = begin, eta, scenes, on_pass
         self.ended, self.result = False, None
 
     def set_timesteps(self, *arguments: Any, **keywords: Any) -> None:
         """Sets the real scheduler up as the pipeline wants it, measures it, and begins the job."""
         self._real.set_timesteps(*arguments, **keywords)
         self.__dict__.update(self._real.__dict__)
-        self._job = self._begin(lambda: StepTable.measure(self._real, eta=self._eta))
-        self._answers: list[Tensor] | None = None  # None until the thrown-away evaluation
+        self._job = self._begin(lambda: measure(self._real, eta=self._eta))
         self.ended, self.result = False, None
         self._steps = 0
-        self._query: Query | None = next(self._job.queries)
+        self._ask(next(self._job.queries))
         given = self._real.timesteps
-        self._grid = self._job.table.handed_over(self._real).to(given.device)
+        self._grid = self._job.table.network_timesteps().to(given.device)
         # as long as the loop will be, for pipelines that prepare something for each of its rounds
         rounds = self._grid[-1:].repeat(self._job.passes + 1)
         rounds[: len(self._grid)] = self._grid[: len(rounds)]
@@ -132,7 +129,7 @@ class _StandIn:
 
     def _rounds(self) -> Iterator[Tensor]:
         stepped = -1
-        while self._query is not None and self._steps != stepped:  # a round without a step: the loop was interrupted
+        while not self.ended and self._steps != stepped:  # a round without a step: the loop was interrupted
             stepped = self._steps
             yield self._grid[self._query.step]
 
@@ -141,29 +138,20 @@ class _StandIn:
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """The input scale of the queried step."""
-        step = 0 if self._query is None else self._query.step
-        return sample * float(self._job.table.input_scale[step])
+        return sample * float(self._job.table.input_scale[self._query.step])
 
     def step(self, model_output: Tensor, timestep: Any, sample: Tensor, *_: Any, **options: Any) -> Any:
         """Takes a prediction and returns the latents asked about next; at the end the result, if latents."""
-        query = self._query
-        if query is None:
+        if self.ended:
             raise RuntimeError("the pipeline went on after the inversion had ended")
         self._steps += 1
-        if self._answers is None:
-            self._answers = []
+        if self._steps > 1:  # the first evaluation is discarded
+            self._take(model_output.detach())
+        if self.ended and isinstance(self.result, Tensor):
+            z = self.result.repeat(self._scenes, *[1] * (self.result.ndim - 1))
         else:
-            wide = torch.promote_types(model_output.dtype, torch.float32)
-            self._answers.append(model_output.detach().to(query.z.device, wide))
-            if self._on_pass:
-                self._on_pass(1)
-        if len(self._answers) == query.copies:
-            self._advance(torch.cat(self._answers))
-            self._answers = []
-        if self._query is not None:
-            z = self._query.z.chunk(self._query.copies)[len(self._answers)]
-        else:
-            z = self.result if isinstance(self.result, Tensor) else query.z.chunk(query.copies)[-1]
+            blocks = self._query.z.chunk(len(self._query.scenes))
+            z = torch.cat([blocks[block or 0] for block in self._rounds_left[0]])
         if z.shape != sample.shape:
             raise ValueError(
                 f"{list(z.shape)} latents of the picture do not fit the {list(sample.shape)} of the pipeline's loop: "
@@ -174,12 +162,38 @@ class _StandIn:
             return SimpleNamespace(prev_sample=z, pred_original_sample=z, denoised=z)
         return z, z  # latent consistency pipelines decode the second
 
-    def _advance(self, answer: Tensor) -> None:
-        assert self._query is not None
+    def _ask(self, query: Query) -> None:
+        """Begins a query: which block of it each scene is shown at each evaluation, None for nothing new."""
+        if type(query) is not Query:
+            raise TypeError(
+                f"a {type(query).__name__} asks for more than predictions, and the pipeline's own loop gives no more: "
+                "pass driver='direct'"
+            )
+        if max(query.scenes) >= self._scenes:
+            raise ValueError(f"a query about scene {max(query.scenes)} of a call that shows {self._scenes}")
+        blocks = [
+            [block for block, shown in enumerate(query.scenes) if shown == scene] for scene in range(self._scenes)
+        ]
+        self._query, self._answers = query, [query.z] * len(query.scenes)
+        self._rounds_left = list(itertools.zip_longest(*blocks))
+
+    def _take(self, answer: Tensor) -> None:
+        """Keeps the answer of one evaluation; sends them all where they are complete."""
+        query, wide = self._query, torch.promote_types(answer.dtype, torch.float32)
+        for block, rows in zip(self._rounds_left[0], answer.chunk(self._scenes), strict=True):
+            if block is not None:
+                self._answers[block] = rows.to(query.z.device, wide)
+        if len(self._rounds_left) > 1:
+            self._rounds_left.pop(0)
+            return
+        if self._on_pass:
+            self._on_pass(query.passes)
         try:
-            self._query = self._job.queries.send(answer)
+            following = self._job.queries.send(torch.cat(self._answers))
         except StopIteration as stop:
-            self._query, self.ended, self.result = None, True, stop.value
+            self.ended, self.result = True, stop.value
+        else:
+            self._ask(following)
 
 
 def check_free(scheduler: Any) -> None:
@@ -195,7 +209,8 @@ def stand_in(
     scheduler: Any,
     begin: Callable[[Measure], Job[Any]],
     eta: float = 0.0,
-    on_pass: Callable[[int], None] | None = None,
+    scenes: int = 1,
+    on_pass: Callable[[int], object] | None = None,
 ) -> Any:
     """A stand-in of the scheduler's own class, since pipelines test for classes and read signatures."""
     check_free(scheduler)
@@ -210,7 +225,7 @@ def stand_in(
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,
     }
-    return type(kind.__name__, (_StandIn, kind), methods)(scheduler, begin, eta, on_pass)
+    return type(kind.__name__, (_StandIn, kind), methods)(scheduler, begin, eta, scenes, on_pass)
 
 
 class _Timesteps(torch.Tensor):

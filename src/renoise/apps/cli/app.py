@@ -1,0 +1,62 @@
+"""The commands of `renoise`, and how they say what went wrong."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from typer.core import TyperGroup
+
+import renoise
+from renoise.apps.cli import demo, inversions, listing
+from renoise.apps.cli.output import console
+
+__all__ = ["app"]
+
+
+class Commands(TyperGroup):
+    """Says in one line what went wrong: exit code 1 when something cannot work (2 is a command line misread)."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):  # they are RuntimeErrors
+            raise
+        except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+            message = f"[red]error:[/red] {escape(str(error))}"
+            Console(stderr=True).print(message, highlight=False, soft_wrap=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command()(inversions.edit)
+app.command()(inversions.invert)
+app.command()(inversions.reconstruct)
+app.command()(demo.demo)
+app.command("models")(listing.models)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"renoise {renoise.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Invert a picture into a text-to-image model and edit it with words.
+
+    Exit codes: 0 done, 1 something cannot work, 2 the command line cannot be read, 130 interrupted.
+    """

@@ -1,0 +1,51 @@
+"""What commands print and write."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+
+import renoise
+from renoise import files
+
+__all__ = ["console", "encoded", "say_written", "summary", "write"]
+
+console = Console()
+
+
+def write(pictures: Any, output: Path) -> None:
+    """Writes one picture, or the pictures of a batch with numbers in their names."""
+    if not isinstance(pictures, list):
+        files.write(output, encoded(pictures, output))
+        say_written(output)
+        return
+    for number, picture in enumerate(pictures, 1):
+        write(picture, output.with_stem(f"{output.stem}-{number}"))
+
+
+def encoded(picture: Image.Image, path: Path) -> bytes:
+    """The bytes of a picture file of the kind that its name says."""
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def say_written(path: Path) -> None:
+    """Says where the result is."""
+    console.print(f"[green]wrote[/green] {escape(str(path))}", highlight=False, soft_wrap=True)
+
+
+def summary(inversion: renoise.Inversion) -> None:
+    """Prints how good an inversion is and what it cost, a line for each picture."""
+    for found, ceiling in zip(inversion.fidelity().tolist(), inversion.ceiling().tolist(), strict=True):
+        console.print(
+            f"reconstruction {found:.1f} dB, auto-encoder ceiling {ceiling:.1f} dB, "
+            f"{inversion.passes} passes, {inversion.seconds:.1f} s",
+            soft_wrap=True,
+        )

@@ -1,0 +1,245 @@
+"""An inversion with the pipeline that regenerates from it: reconstruct, edit, replay in a call of one's own, save."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from renoise import archive, files, images, metrics
+from renoise.core.loop import replay
+from renoise.core.progress import Progress
+from renoise.core.query import Job
+from renoise.core.regrid import regrid
+from renoise.core.settings import Settings
+from renoise.core.table import StepTable
+from renoise.core.trajectory import Trajectory
+from renoise.pipelines.adapter import Adapter
+from renoise.pipelines.families import EMBEDDINGS
+from renoise.pipelines.stand_in import Measure, placed, stand_in
+from renoise.record import Record, Scene
+from renoise.texts import one_each
+
+__all__ = ["Inversion"]
+
+
+class Inversion:
+    """A picture (or a batch of B pictures) as the noise from which the pipeline regenerates it.
+
+    Attributes:
+        record: everything that was found, without the pipeline; plain data.
+        pipe: the pipeline that regenerates; it is left as it was by everything here.
+    """
+
+    def __init__(self, record: Record, pipe: Any) -> None:
+        """Joins a record and a pipeline that it belongs to, which `renoise.load` checks and this does not."""
+        self.record, self.pipe = record, pipe
+
+    @property
+    def trajectory(self) -> Trajectory:
+        """The sampler's steps, its noises, the passes, and the report of every step."""
+        return self.record.trajectory
+
+    @property
+    def table(self) -> StepTable:
+        """The sampler's steps as measured then; regenerating uses them, whatever scheduler the pipeline has now."""
+        return self.record.trajectory.table
+
+    @property
+    def latents(self) -> Tensor:
+        """z_T: where generation starts, (B, C, h, w) float32."""
+        return self.record.trajectory.z_T
+
+    @property
+    def z_0(self) -> Tensor:
+        """Latents of the picture itself, (B, C, h, w) float32."""
+        return self.record.z_0
+
+    @property
+    def scene(self) -> Scene:
+        """What it was inverted with: prompts, guidance, further keywords of the pipeline's call."""
+        return self.record.scene
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that were used."""
+        return self.record.settings
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels, padding included."""
+        return self.record.size
+
+    @property
+    def pixels(self) -> Tensor:
+        """The picture as the model saw it, (B, 3, H, W) in [0, 1], padding included."""
+        return self.record.pixels
+
+    @property
+    def passes(self) -> int:
+        """Network passes that the inversion took, per picture (a guided pass counts once)."""
+        return self.record.trajectory.passes
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the inversion."""
+        return self.record.seconds
+
+    def reconstruct(self, *, guidance_scale: float | None = None, progress: Progress | None = None) -> Any:
+        """Regenerates the picture with its own prompt.
+
+        Args:
+            guidance_scale: 1 means no guidance; by default that of the inversion.
+            progress: told of every pass, and able to stop; by default the pipeline's own progress bar.
+
+        Returns:
+            A PIL image, or a list of them where a list was inverted, without the padding.
+
+        Raises:
+            Cancelled: `progress` was asked to stop.
+        """
+        scene = self.scene
+        if guidance_scale is not None:
+            scene = replace(scene, guidance_scale=replace(self.settings, guidance_scale=guidance_scale).guidance_scale)
+        return self._pictures(self.regenerate(scene, progress=progress))
+
+    def edit(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        negative_prompt: str | Sequence[str] | None = None,
+        guidance_scale: float | None = None,
+        num_inference_steps: int | None = None,
+        pipe_kwargs: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Any:
+        """Regenerates the picture with another prompt.
+
+        Args:
+            prompt: what the picture shall show; one for all pictures, or one each. None where `pipe_kwargs` holds
+                embeddings in its place.
+            negative_prompt: by default that of the inversion; counts only where guidance is on.
+            guidance_scale: 1 means no guidance; by default ``settings.guidance_scale``.
+            num_inference_steps: another number of steps, of the whole schedule, for samplers that draw no noise; it is
+                walked from the level that the inversion went to. By default the steps of the inversion. Another
+                strength takes another inversion.
+            pipe_kwargs: keywords of the pipeline's own call in place of or besides those of the inversion.
+            progress: told of every pass, and able to stop; by default the pipeline's own progress bar.
+
+        Returns:
+            A PIL image, or a list of them where a list was inverted, without the padding.
+
+        Raises:
+            Cancelled: `progress` was asked to stop.
+            TypeError, ValueError: an argument that cannot work; says which, why, and what would.
+        """
+        given = dict(pipe_kwargs or {})
+        if num_inference_steps == self.settings.num_inference_steps:
+            num_inference_steps = None
+        self._check_schedule(given, num_inference_steps)
+        count, source = len(self.pixels), self.scene
+        negatives = None if "negative_prompt_embeds" in given else source.negative_prompts
+        if negative_prompt is not None:
+            negatives = one_each(negative_prompt, count, "negative_prompt")
+        settings = self.settings
+        if guidance_scale is not None:
+            settings = replace(settings, guidance_scale=guidance_scale)
+        negative = {key for key in EMBEDDINGS if key.startswith("negative_")}
+        dropped: set[str] = set() if negative_prompt is None else negative
+        if prompt is not None or "prompt_embeds" in given:  # what the picture showed
+            dropped = dropped | (EMBEDDINGS - negative)
+        kept = {key: value for key, value in source.pipe_kwargs.items() if key not in dropped}
+        texts = None if prompt is None else one_each(prompt, count, "prompt")
+        scene = Scene(texts, negatives, settings.guidance_scale, kept | given)
+        return self._pictures(self.regenerate(scene, num_inference_steps, progress=progress))
+
+    @contextmanager
+    def replaying(self) -> Iterator[dict[str, Any]]:
+        """Has the pipeline itself replay this inversion, with whatever prompt and keywords it is called inside.
+
+            with inv.replaying() as keywords:
+                pipe("green apple", **keywords, callback_on_step_end=look).images[0]
+
+        Yields the keywords that the call needs: size and number of steps. Its first evaluation is discarded (see
+        `renoise.pipelines.stand_in`), so callbacks see one step more, and its pictures still have their padding.
+        """
+        height, width = self.size
+        with placed(self.pipe, stand_in(self.pipe.scheduler, lambda measure: self._replay(self.table))):
+            yield {"height": height, "width": width, "num_inference_steps": self.settings.num_inference_steps}
+
+    @torch.no_grad()
+    def regenerate(
+        self, scene: Scene, num_inference_steps: int | None = None, *, progress: Progress | None = None
+    ) -> Tensor:
+        """Replays the sampler from the inverted noise; pixels (B, 3, H, W) in [0, 1], padding included."""
+        adapter, table = Adapter(self.pipe), self.table
+
+        def begin(measure: Measure) -> Job[Tensor]:
+            return self._replay(table if num_inference_steps is None else regrid(table, measure()))
+
+        call = adapter.call(scene, num_inference_steps or self.settings.num_inference_steps, self.size)
+        driver = self.record.driver if scene.pipe_kwargs.keys() <= EMBEDDINGS else "pipeline"
+        latents = adapter.run(begin, [call], driver=driver, stage="generate", progress=progress)
+        return self._decoded(adapter, latents)
+
+    def round_trip(self) -> Tensor:
+        """The picture through the auto-encoder alone, (B, 3, H, W) in [0, 1]: the ceiling of any inversion."""
+        return self._decoded(Adapter(self.pipe), self.z_0)
+
+    def ceiling(self) -> Tensor:
+        """PSNR in dB of the auto-encoder's round trip, per picture (B,)."""
+        return metrics.psnr(self.round_trip(), self.pixels)
+
+    def fidelity(self) -> Tensor:
+        """PSNR in dB of the reconstruction against the picture, per picture (B,)."""
+        return metrics.psnr(self.regenerate(self.scene), self.pixels)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes everything but the pipeline to one safetensors file (see ``renoise.load``).
+
+        An earlier file is replaced when the new one is complete, and not before.
+        """
+        files.write(Path(path), archive.dumps(self.record))
+
+    def _check_schedule(self, pipe_kwargs: Mapping[str, Any], num_inference_steps: int | None) -> None:
+        """Refuses, by ValueError, an edit on steps that are neither the inversion's nor to be had by re-gridding."""
+        grid = ("timesteps", "sigmas", "mu", "eta")
+        for keyword in grid:
+            if keyword in pipe_kwargs:
+                raise ValueError(
+                    f"{keyword} in pipe_kwargs of an edit: it uses the steps of the inversion; leave it out, or invert "
+                    f"again with pipe_kwargs={{{keyword!r}: ...}}"
+                )
+        if num_inference_steps is None:
+            return
+        replace(self.settings, num_inference_steps=num_inference_steps)  # refuses what is no number of steps
+        now, then = type(self.pipe.scheduler).__name__, self.record.scheduler
+        if now != then:
+            raise ValueError(
+                f"num_inference_steps={num_inference_steps} after an inversion with {then}, and the pipeline has {now} "
+                "now: give it the scheduler of the inversion, or leave the number out"
+            )
+        own = [keyword for keyword in grid if keyword in self.scene.pipe_kwargs]
+        if own:
+            raise ValueError(
+                f"num_inference_steps={num_inference_steps} after an inversion with {', '.join(own)} of your own: "
+                "leave it out, or invert again without"
+            )
+
+    def _decoded(self, adapter: Adapter, latents: Tensor) -> Tensor:
+        with adapter.freeing():
+            return adapter.codec.decode(latents, self.size)
+
+    def _replay(self, table: StepTable) -> Job[Tensor]:
+        return Job(replay(table, self.latents, self.trajectory.noises), table, len(table))
+
+    def _pictures(self, pixels: Tensor) -> Any:
+        boxes = self.record.boxes
+        pictures = [images.unfit(picture, box) for picture, box in zip(images.to_pil(pixels), boxes, strict=True)]
+        return pictures if self.record.batched else pictures[0]

@@ -1,0 +1,242 @@
+"""A pipeline of diffusers, wrapped once: what it is, how pictures become its latents, and how it answers queries.
+
+Whoever works on a pipeline makes one `Adapter` and hands it down.  Family, device, codec, keywords and drivers are
+resolved here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from renoise.core.loop import drive
+from renoise.core.progress import Progress
+from renoise.core.query import Job
+from renoise.core.table import StepTable
+from renoise.pipelines.codecs import Codec
+from renoise.pipelines.direct import DirectDenoiser, Rehearsal, rehearse
+from renoise.pipelines.families import EMBEDDINGS, FAMILIES, Family, denoiser, family
+from renoise.pipelines.keywords import Call, call_keywords, joined_keywords
+from renoise.pipelines.measure import measure
+from renoise.pipelines.stand_in import Measure, through
+from renoise.record import Driver, Scene
+
+__all__ = ["Adapter"]
+
+_Result = TypeVar("_Result")
+
+
+class Adapter:
+    """What this package needs of a pipeline.
+
+    Attributes:
+        pipe: the pipeline, left as it was by everything here.
+        name: key of its row in `families.FAMILIES`.
+        family: that row.
+        device: where its networks run.
+        codec: its auto-encoder.
+    """
+
+    def __init__(self, pipe: Any) -> None:
+        """Wraps a pipeline.
+
+        Raises:
+            TypeError: a pipeline of no known kind; names the class and what works.
+        """
+        self.pipe = pipe
+        self.name = family(pipe)
+        self.family: Family = FAMILIES[self.name]
+        self.device = pipe._execution_device
+        self.codec = Codec(pipe, self.family)
+
+    @property
+    def few_step(self) -> bool:
+        """Whether a flow-matching pipeline says of itself that it was distilled to few steps.
+
+        FLUX.1 schnell and FLUX.2 klein do.  Others do not (SD3.5 Turbo, Z-Image Turbo): pass num_inference_steps and a
+        preset.
+        """
+        return self.family.few_step is not None and self.family.few_step(self.pipe)
+
+    def size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
+        """(height, width) in pixels that the pipeline can work at: the one given, or the model's own.
+
+        Raises:
+            ValueError: not one or two positive whole numbers, or no multiple of what the networks need.
+        """
+        factor: int = self.pipe.vae_scale_factor
+        if size is None:
+            config = denoiser(self.pipe).config
+            side = getattr(self.pipe, "default_sample_size", None) or getattr(config, "sample_size", None) or 128
+            height, width = side if isinstance(side, (list, tuple)) else (side, side)
+            return height * factor, width * factor
+        step = math.lcm(8, factor * max(1, self.family.patch))  # every pipeline of diffusers asks for 8
+        sides = size if isinstance(size, (list, tuple)) else (size, size)
+        whole = all(isinstance(side, int) and side > 0 and side % step == 0 for side in sides)
+        if len(sides) != 2 or not whole:
+            raise ValueError(
+                f"size={size!r} does not fit this model: pass one number or (height, width), multiples of {step}, "
+                f"e.g. {(8 * step, 8 * step)}"
+            )
+        return sides[0], sides[1]
+
+    def driver(self, wanted: Driver | None, pipe_kwargs: Mapping[str, Any]) -> Driver:
+        """How the pipeline is to be asked: as wanted, or directly where its kind and its keywords allow that.
+
+        Raises:
+            ValueError: no driver, or "direct" for what only the pipeline's own loop can do.
+        """
+        others = sorted(pipe_kwargs.keys() - EMBEDDINGS)
+        if wanted not in (None, "direct", "pipeline"):
+            raise ValueError(f"driver={wanted!r} is neither 'direct' nor 'pipeline'")
+        if wanted == "direct" and not self.family.direct:
+            raise ValueError(
+                f"driver='direct' does not know {type(self.pipe).__name__}: leave it out, or pass 'pipeline'"
+            )
+        if wanted == "direct" and others:
+            raise ValueError(
+                f"driver='direct' reads embeddings of prompts in pipe_kwargs, not {', '.join(others)}: leave it out, "
+                "or use 'pipeline'"
+            )
+        return wanted or ("direct" if self.family.direct and not others else "pipeline")
+
+    def call(self, scene: Scene, num_inference_steps: int, size: tuple[int, int]) -> Call:
+        """The call of the pipeline that shows a scene.
+
+        Args:
+            scene: what to show.
+            num_inference_steps: steps of the whole schedule.
+            size: (height, width) in pixels.
+
+        Raises:
+            TypeError, ValueError: see `keywords.call_keywords`.
+        """
+        keywords = call_keywords(self.pipe, self.family, scene)
+        grid = {"height": size[0], "width": size[1], "num_inference_steps": num_inference_steps}
+        batch = len(keywords.get("prompt") or keywords["prompt_embeds"])
+        return Call(keywords | grid, scene.guidance_scale, batch)
+
+    def schedule(self, num_inference_steps: int) -> StepTable:
+        """The steps of the pipeline's scheduler after a plain set_timesteps, as UNet pipelines set theirs up.
+
+        Raises:
+            NotInvertible: see `renoise.pipelines.measure`.
+            ValueError: more steps than the model has noise levels.
+        """
+        trained = self.pipe.scheduler.config.num_train_timesteps
+        if num_inference_steps > trained:
+            raise ValueError(
+                f"num_inference_steps={num_inference_steps} is more than the {trained} noise levels of this model; "
+                "50 is usual, 4 for few-step models"
+            )
+        scheduler = copy.deepcopy(self.pipe.scheduler)
+        scheduler.set_timesteps(num_inference_steps)
+        return measure(scheduler)
+
+    def known_schedule(self, driver: Driver, num_inference_steps: int) -> StepTable | None:
+        """The steps, where they follow from scheduler and number alone.
+
+        None where the pipeline's own loop decides, by the size of the picture or by keywords.
+        """
+        return self.schedule(num_inference_steps) if driver == "direct" and self.family.plain_schedule else None
+
+    def rehearsals(self, calls: Sequence[Call]) -> list[Rehearsal]:
+        """Each call of the pipeline up to its network: all that a direct denoiser needs.
+
+        Raises:
+            TypeError: a kind of pipeline without a direct driver.
+        """
+        loop = self.family.direct
+        if loop is None:
+            raise TypeError(f"{type(self.pipe).__name__} has no direct driver: use its own loop, driver='pipeline'")
+        return [rehearse(self.pipe, call, loop) for call in calls]
+
+    def denoiser(self, rehearsals: Sequence[Rehearsal], table: StepTable) -> DirectDenoiser:
+        """Answers queries about the rehearsed scenes on the steps of a table."""
+        assert self.family.direct is not None
+        return DirectDenoiser(rehearsals, self.family.direct, table)
+
+    def run(
+        self,
+        begin: Callable[[Measure], Job[_Result]],
+        calls: Sequence[Call],
+        *,
+        driver: Driver,
+        stage: str,
+        progress: Progress | None = None,
+    ) -> _Result:
+        """Has the pipeline answer a job.
+
+        The pipeline, its scheduler and its offloaded networks are as before afterwards, whatever happens.
+
+        Args:
+            begin: makes the job, given a function that measures the steps as the pipeline has set them up.
+            calls: one for each scene that the job may ask about (`Query.scenes`), of the same number of pictures.
+            driver: "direct" or "pipeline".
+            stage: what progress calls this.
+            progress: told of every pass; by default the pipeline's own progress bar.
+
+        Returns:
+            What the job's queries return.
+
+        Raises:
+            Cancelled: `progress` was asked to stop.
+            RuntimeError: the pipeline is already answering another inversion.
+            ValueError: a network with a step cache, or scenes that one call of the pipeline cannot show together.
+        """
+        if getattr(denoiser(self.pipe), "is_cache_enabled", False):
+            raise ValueError(
+                f"the network of this {type(self.pipe).__name__} has a step cache, which repeats answers to other "
+                "questions: do pipe.transformer.disable_cache() first"
+            )
+        told = progress or _PassBar(self.pipe)
+        with self.freeing():
+            try:
+                if driver == "pipeline":
+                    return through(
+                        self.pipe,
+                        begin,
+                        joined_keywords(calls),
+                        scenes=len(calls),
+                        on_begin=lambda passes: told.begin(stage, passes),
+                        on_pass=told.advance,
+                    )
+                rehearsals = self.rehearsals(calls)
+                job = begin(rehearsals[0].measure)
+                told.begin(stage, job.passes)
+                return drive(job.queries, self.denoiser(rehearsals, job.table), told.advance)
+            finally:
+                told.end()
+
+    @contextmanager
+    def freeing(self) -> Iterator[None]:
+        """Gives offloaded networks back in the end, whatever happens: with hooks, the last one stays on its device."""
+        try:
+            yield
+        finally:
+            self.pipe.maybe_free_model_hooks()
+
+
+class _PassBar(Progress):
+    """The pipeline's own progress bar, counting passes."""
+
+    def __init__(self, pipe: Any) -> None:
+        super().__init__()
+        self._pipe = pipe
+        self._bar: Any = None
+
+    def begin(self, stage: str, total: int) -> None:
+        self._bar = self._pipe.progress_bar(total=total)
+        self._bar.set_description(stage)
+        super().begin(stage, total)
+
+    def advance(self, passes: int) -> None:
+        self._bar.update(passes)
+        super().advance(passes)
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

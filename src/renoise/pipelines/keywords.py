@@ -1,0 +1,155 @@
+"""The keywords of a pipeline's own call that say what to show, for one scene or for several at once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from renoise.pipelines.families import EMBEDDINGS, Family
+from renoise.record import Scene
+
+__all__ = ["Call", "call_keywords", "joined_keywords"]
+
+# What `invert` and `edit` decide themselves; handed over in pipe_kwargs, these keywords would contradict them.
+_DECIDED = {
+    "prompt": "pass it as prompt=",
+    "negative_prompt": "pass it as negative_prompt=",
+    "height": "pass size=(height, width)",
+    "width": "pass size=(height, width)",
+    "num_inference_steps": "pass it as num_inference_steps=",
+    "guidance_scale": "pass it as guidance_scale= or inversion_guidance_scale=",
+    "num_images_per_prompt": "pass the picture as many times as wanted",
+    "generator": "pass it as generator=",
+    "latents": "the inversion makes them",
+    "output_type": "pictures and latents come back as attributes and by methods",
+    "return_dict": "the result is no pipeline output",
+    "denoising_end": "pass strength= for a part of the schedule",
+    "strength": "pass it to invert, as strength=; an edit starts where its inversion ended",
+}
+# Keywords that may hold a value for each picture.
+_PER_PICTURE = EMBEDDINGS | {"prompt", "negative_prompt", "image", "control_image"}
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A call of a pipeline that shows one scene.
+
+    Attributes:
+        keywords: all that the call takes.
+        guidance_scale: 1 for none, or more.
+        batch: how many pictures it shows.
+    """
+
+    keywords: Mapping[str, Any]
+    guidance_scale: float
+    batch: int
+
+
+def call_keywords(pipe: Any, family: Family, scene: Scene) -> dict[str, Any]:
+    """The part of a call of the pipeline that says what to show; a negative prompt counts under guidance only.
+
+    Args:
+        pipe: the pipeline.
+        family: its row.
+        scene: what to show.
+
+    Raises:
+        TypeError: a keyword that the pipeline does not take.
+        ValueError: one that is decided elsewhere, a missing prompt, or a negative prompt for a pipeline that takes
+            none.
+    """
+    kind, extra, prompts = type(pipe).__name__, scene.pipe_kwargs, scene.prompts
+    accepted = inspect.signature(pipe.__call__).parameters
+    for keyword in extra:
+        if keyword in _DECIDED:
+            raise ValueError(f"{keyword} in pipe_kwargs: {_DECIDED[keyword]}")
+        if keyword not in accepted:
+            raise TypeError(f"{kind} takes no {keyword!r}, handed over in pipe_kwargs; it takes {', '.join(accepted)}")
+    if prompts is None and extra.get("prompt_embeds") is None:
+        raise ValueError("no prompt: pass prompt=, or its embeddings by pipe_kwargs={'prompt_embeds': ...}")
+    if prompts is not None and extra.get("prompt_embeds") is not None:
+        raise ValueError(f"a prompt, {prompts[0]!r}, and prompt_embeds in pipe_kwargs: pass one of them")
+    keywords: dict[str, Any] = {**family.guidance(pipe, scene.guidance_scale), **family.keywords}
+    if prompts is not None:
+        keywords["prompt"] = list(prompts)
+    keywords |= extra
+    return keywords | _negative(pipe, family, scene, accepted, keywords)
+
+
+def _negative(
+    pipe: Any, family: Family, scene: Scene, accepted: Mapping[str, Any], keywords: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The negative prompt of a call, where it has one."""
+    guided = scene.guidance_scale > 1
+    if "true_cfg_scale" in accepted:  # guidance_scale is an embedding, beside which there may be guidance proper
+        guided = keywords.get("true_cfg_scale", 1.0) > 1
+    if scene.negative_prompts is not None and (guided or scene.guidance_scale > 1):
+        text, kind = next(filter(None, scene.negative_prompts), ""), type(pipe).__name__
+        embedded = getattr(getattr(pipe, "unet", None), "config", {}).get("time_cond_proj_dim") is not None
+        if not guided or "negative_prompt" not in accepted or (embedded and text):
+            remedy = ", or pass pipe_kwargs={'true_cfg_scale': 2.0}" if "true_cfg_scale" in accepted else ""
+            raise ValueError(f"{kind} takes no negative prompt here: leave out {text!r}{remedy}")
+        if "negative_prompt_embeds" in scene.pipe_kwargs:
+            raise ValueError(f"a negative prompt, {text!r}, and negative_prompt_embeds: pass one of them")
+        return {"negative_prompt": list(scene.negative_prompts)}
+    if "negative_prompt_embeds" in scene.pipe_kwargs and "negative_prompt" in accepted:
+        return {"negative_prompt": None}  # some pipelines have a text as their default, and refuse both
+    if family.negative_needed and guided:
+        return {"negative_prompt": [" "] * len(keywords.get("prompt") or keywords["prompt_embeds"])}
+    return {}
+
+
+def joined_keywords(calls: Sequence[Call]) -> dict[str, Any]:
+    """The keywords of one call that shows the scenes of several calls, one after the other.
+
+    Prompts, embeddings and control images are put one after the other; everything else has to be the same.
+
+    Args:
+        calls: one for each scene, of the same number of pictures.
+
+    Raises:
+        ValueError: a keyword that differs between scenes and that one call has for all of its pictures.
+    """
+    parts, batch = [call.keywords for call in calls], calls[0].batch
+    if len(parts) == 1:
+        return dict(parts[0])
+    joined: dict[str, Any] = {}
+    for keyword in dict.fromkeys(key for part in parts for key in part):
+        values = [part.get(keyword) for part in parts]
+        if keyword in _PER_PICTURE and not all(value is None for value in values):
+            joined[keyword] = _one_after_the_other(keyword, values, batch)
+        elif all(value is values[0] or _equal(value, values[0]) for value in values):
+            joined[keyword] = values[0]
+        else:
+            raise ValueError(
+                f"{keyword} differs between prompts that are asked about together, and the pipeline's own loop has one "
+                "value for all of them: make it the same for both, or use driver='direct'"
+            )
+    return joined
+
+
+def _one_after_the_other(keyword: str, values: Sequence[Any], batch: int) -> Any:
+    import torch
+
+    if any(value is None for value in values):
+        raise ValueError(f"{keyword} is given for one of the prompts that are asked about together: give it for all")
+    if all(isinstance(value, Tensor) for value in values):
+        rows = [value.expand(batch, *value.shape[1:]) if len(value) == 1 else value for value in values]
+        if len({value.shape for value in rows}) > 1:
+            raise ValueError(f"{keyword} has the shapes {[list(value.shape) for value in values]}: make them alike")
+        return torch.cat(rows)
+    return [
+        item
+        for value in values
+        for item in (value if isinstance(value, (list, tuple)) and len(value) == batch else [value] * batch)
+    ]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape and bool((a == b).all())
+    return type(a) is type(b) and bool(a == b)

@@ -1,0 +1,332 @@
+"""The command line, in process and once as a process: results, exit codes, and mistakes that are found early."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import renoise
+from renoise import models
+from renoise.apps import demo
+from renoise.apps.cli import app as cli
+from renoise.apps.cli.listing import recognised
+from renoise.apps.cli.output import write
+from renoise.pipelines.adapter import Adapter
+from renoise.pipelines.families import FAMILIES
+from renoise.presets import chosen_settings
+from tests.helpers import tiny, tiny_flow
+
+WORDS = ("--prompt", "red apple, blob style")
+QUICK = ("--steps", "1", "--preset", "paper-sd")  # three passes
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def said(result: Result) -> str:
+    """Everything on the screen, without frames and line breaks."""
+    return re.sub(r"[\s│╭╮╰╯─]+", " ", result.output)
+
+
+def pixels(path: str | Path) -> np.ndarray[Any, Any]:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_embedded", lambda name: pytest.fail("a model was loaded"))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("saved [here]") / "apple.safetensors"
+    assert run("invert", demo.PICTURE, *WORDS, *QUICK, "-o", path).exit_code == 0
+    return path
+
+
+# --- what it does ---
+
+
+def test_edit_a_picture() -> None:
+    result = run("edit", demo.PICTURE, *WORDS, *QUICK, "--to", "green apple, blob style")
+    assert result.exit_code == 0, result.output
+    assert "wrote edited.png" in said(result)
+    assert re.search(r"reconstruction -?[\d.]+ dB, auto-encoder ceiling [\d.]+ dB, 3 passes, [\d.]+ s", said(result))
+    assert pixels("edited.png").shape == (64, 64, 3)
+
+
+def test_nothing_is_shown_but_bars_that_count_passes() -> None:
+    result = run("edit", demo.PICTURE, *WORDS, *QUICK, "--to", "green apple, blob style")
+    assert "| 0/3 [" in result.stderr
+    assert "passes/s" in result.stderr
+    assert "Loading" not in result.output
+    assert set(re.findall(r"(\w+): +\d+%", result.stderr)) <= {"invert", "generate"}
+
+
+def test_reconstruct_and_edit_a_saved_inversion(saved: Path) -> None:
+    inversion = renoise.load(saved)
+    result = run("reconstruct", saved, "-o", "new/again[1].png")
+    assert result.exit_code == 0, result.output
+    assert "wrote new/again[1].png" in said(result)
+    assert np.array_equal(pixels("new/again[1].png"), np.asarray(inversion.reconstruct()))
+    options = ("--guidance", "2", "--negative", "leaf")
+    assert run("edit", saved, "--to", "pear, blob style", "-o", "pear.png", *options).exit_code == 0
+    expected = inversion.edit("pear, blob style", guidance_scale=2, negative_prompt="leaf")
+    assert np.array_equal(pixels("pear.png"), np.asarray(expected))
+    assert expected.tobytes() != inversion.edit("pear, blob style", guidance_scale=2).tobytes()
+
+
+def test_a_saved_inversion_with_a_model_in_another_precision(saved: Path) -> None:
+    result = run("reconstruct", saved, "--model", "emoji-turbo", "--dtype", "bfloat16", "-o", "half.png")
+    assert result.exit_code == 0, result.output
+    result = run("reconstruct", saved, "--model", "emoji-turbo", "--scheduler", "LCMScheduler")
+    assert result.exit_code == 1
+    assert "was made with EulerAncestralDiscreteScheduler" in said(result)
+
+
+def test_a_batch_is_written_as_numbered_pictures(saved: Path) -> None:
+    pipe = renoise.load(saved).pipe
+    settings = renoise.Settings(regions=(renoise.Region(),), num_inference_steps=1)
+    renoise.invert(pipe, [demo.PICTURE] * 2, "red apple", preset=settings).save("two.safetensors")
+    result = run("reconstruct", "two.safetensors", "-o", "two.png")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in Path().glob("*.png")) == ["two-1.png", "two-2.png"]
+    assert said(result).count("auto-encoder ceiling") == 2
+
+
+def test_a_pipeline_from_a_folder(saved: Path) -> None:
+    tiny.sd().save_pretrained("own")
+    made = ("--model", "own", "--steps", "2", "--preset", "paper-sd")
+    assert run("invert", demo.PICTURE, "-p", "a cat", "-o", "own.safetensors", *made).exit_code == 0
+    assert run("reconstruct", "own.safetensors", "--model", "own").exit_code == 0
+    alone = run("reconstruct", "own.safetensors")
+    assert alone.exit_code == 1
+    assert "or --model on the command line" in said(alone)
+    other = run("reconstruct", saved, "--model", "own")
+    assert other.exit_code == 1
+    assert "denoiser of another architecture" in said(other)
+
+
+def _pictures() -> dict[str, Image.Image]:
+    noise = np.random.default_rng(0).integers(0, 256, (24, 40, 4), dtype=np.uint8)
+    colour = Image.fromarray(noise[..., :3])
+    return {
+        "alpha.png": Image.fromarray(noise),
+        "grey.png": colour.convert("L"),
+        "greyalpha.png": Image.fromarray(noise).convert("LA"),
+        "palette.gif": colour.convert("P"),
+        "bits.png": colour.convert("1"),
+        "cmyk.jpg": colour.convert("CMYK"),
+        "deep.png": Image.fromarray(noise[..., 0].astype(np.uint16) * 257),
+        "thin.bmp": colour.resize((200, 3)),
+        "dot.webp": colour.resize((1, 1)),
+        "wide.tiff": colour.resize((300, 100)),
+    }
+
+
+@pytest.mark.parametrize("name", _pictures())
+def test_pictures_of_every_mode_and_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_embedded", lambda name: tiny.sd())
+    picture = _pictures()[name]
+    picture.save(name)
+    result = run("edit", name, *WORDS, *QUICK, "--to", "pear", "-o", "edited.webp")
+    assert result.exit_code == 0, result.output
+    height, width, _ = pixels("edited.webp").shape
+    assert max(width, height) == 32
+    assert min(width, height) == max(1, round(32 * min(picture.size) / max(picture.size)))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".webp", ".bmp", ".tiff", ".gif"])
+def test_formats_of_results(suffix: str, tmp_path: Path) -> None:
+    write(Image.new("RGB", (5, 4), "red"), tmp_path / f"result{suffix}")
+    assert pixels(tmp_path / f"result{suffix}").shape == (4, 5, 3)
+
+
+def test_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    def figure(pipe: Any, *, seed: int) -> tuple[Image.Image, list[str]]:
+        return Image.new("RGB", (5, 4)), [f"{models.name_of(pipe)} [b]{seed}[/b]"]
+
+    monkeypatch.setattr(demo, "figure", figure)
+    result = run("demo", "--model", "emoji", "--seed", "3")
+    assert result.exit_code == 0, result.output
+    assert "emoji [b]3[/b] wrote renoise-demo.png" in said(result)
+    assert pixels("renoise-demo.png").shape == (4, 5, 3)
+
+
+# --- what it says ---
+
+
+def test_models_lists_models_presets_and_pipelines(no_model: None) -> None:
+    result = run("models")
+    assert result.exit_code == 0, result.output
+    for name in (*models.NAMES, *renoise.presets.PRESETS, "StableDiffusionXLPipeline", "LatentConsistency"):
+        assert name in result.output
+
+
+def test_models_says_where_every_number_comes_from(no_model: None) -> None:
+    screen = said(run("models"))
+    for settings in renoise.presets.PRESETS.values():
+        assert settings.source in screen
+        assert settings.score in screen
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_models_fits_its_screen(columns: int, no_model: None) -> None:
+    result = CliRunner(env={"COLUMNS": str(columns)}).invoke(cli.app, ["models"])
+    assert max(map(len, result.output.splitlines())) <= columns
+    for name in (*renoise.presets.PRESETS, *(kind for rules in FAMILIES.values() for kind in rules.pipelines)):
+        assert name in result.output  # in one piece
+
+
+def some_pipelines() -> dict[str, Any]:
+    """One of every kind, and of every sampler that makes a difference, with the words that `models` has for it."""
+    made = {("any other", kind): getattr(tiny, kind)(tiny.ddim()) for kind in ("sd", "sdxl")}
+    made |= {("Euler, trailing", kind): getattr(tiny, kind)(tiny.euler_ancestral()) for kind in ("sd", "sdxl")}
+    made |= {("LCM, TCD", kind): getattr(tiny, kind)(tiny.lcm_scheduler()) for kind in ("sd", "sdxl", "lcm")}
+    made["any other", "controlnet"] = tiny_flow.controlnet()
+    made |= {("any", kind): getattr(tiny_flow, kind)() for kind in ("sd3", "flux", "flux2", "z_image", "qwen", "sana")}
+    schnell = tiny_flow.flux_transformer(guidance_embeds=False)
+    made["any, few-step model", "flux"] = tiny_flow.flux(transformer=schnell)
+    made["any, few-step model", "flux2"] = tiny_flow.flux2(is_distilled=True)
+    return made
+
+
+def test_models_tells_the_preset_that_a_pipeline_gets() -> None:
+    listed = {
+        (sampler, pipeline): name
+        for (samplers, names), pipelines in recognised().items()
+        for sampler, name in zip(samplers.split("\n"), names.split("\n"), strict=True)
+        for pipeline in pipelines
+    }
+    for (sampler, _), pipe in some_pipelines().items():
+        expected = renoise.presets.PRESETS[listed[sampler, type(pipe).__name__]].settings
+        assert replace(chosen_settings(Adapter(pipe)), edit_losses=None) == replace(expected, edit_losses=None)
+
+
+def test_version(no_model: None) -> None:
+    result = run("--version")
+    assert (result.exit_code, result.output) == (0, f"renoise {renoise.__version__}\n")
+
+
+@pytest.mark.parametrize("command", [(), ("edit",), ("invert",), ("reconstruct",), ("demo",), ("models",)])
+def test_help_says_what_every_option_means(command: tuple[str, ...], no_model: None) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "[b]" not in result.output  # markup is rendered
+    for line in result.output.splitlines():
+        if re.match(r"│ \*? *--", line):
+            assert len(re.split(r"  +", line.strip("│ *"))) >= 3, line
+
+
+# --- mistakes ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("edit", "{picture}", "--to", "pear"), 2, "say what the picture shows, e.g. --prompt"),
+        (("edit", "{picture}", "--to", "pear", "-p", "  "), 2, "say what the picture shows"),
+        (("edit", "{picture}", "-p", "apple"), 2, "Missing option '--to'"),
+        (("edit", "nowhere[b].png", *WORDS, "--to", "pear"), 1, "error: nowhere[b].png: no such file"),
+        (("edit", "{text}", *WORDS, "--to", "pear"), 1, "is not a picture"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "-o", "a.xyz"), 2, "no picture can be written as '.xyz'; use .png"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "-o", "name"), 2, "no picture can be written as ''"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "-o", "a.xbm"), 2, "no picture can be written as '.xbm'"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "-o", "a.psd"), 2, "no picture can be written as '.psd'"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "-o", "{folder}"), 2, "is a folder; name a file in it"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "-o", "{text}/a.png"), 2, "is no folder that you may write to"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "--guidance", "0"), 2, "Invalid value for '--guidance'"),
+        (("invert", "{picture}"), 2, "Missing option '--prompt'"),
+        (("invert", "{picture}", *WORDS, "-o", "a.png"), 2, "saved as .safetensors, e.g. a.safetensors"),
+        (("invert", "{picture}", *WORDS, "--steps", "0"), 2, "Invalid value for '--steps'"),
+        (("invert", "{picture}", *WORDS, "--passes", "0"), 2, "Invalid value for '--passes'"),
+        (("invert", "{picture}", *WORDS, "--steps", "4.5"), 2, "Invalid value for '--steps'"),
+        (("invert", "{picture}", *WORDS, "--strength", "1.5"), 2, "Invalid value for '--strength'"),
+        (("invert", "{picture}", *WORDS, "--seed", "-1"), 2, "Invalid value for '--seed'"),
+        (("invert", "{picture}", *WORDS, "--dtype", "int8"), 2, "'int8' is not one of float32, bfloat16, float16"),
+        (("invert", "{picture}", *WORDS, "--preset", "best"), 2, "'best' is not one of paper, paper-sd"),
+        (("invert", "{picture}", *WORDS, "--model", "[b]x"), 1, "error: no embedded model is called '[b]x'"),
+        (("invert", "{picture}", *WORDS, "--scheduler", "Euler"), 1, "diffusers has no scheduler 'Euler'"),
+        (("reconstruct", "nowhere.safetensors"), 1, "nowhere.safetensors does not exist"),
+        (("reconstruct", "{picture}"), 1, "is not a complete safetensors file"),
+        (("reconstruct", "{picture}", "--dtype", "bfloat16"), 2, "--scheduler and --dtype belong to a --model"),
+        (("demo", "--model", "other"), 2, "'other' is not one of emoji, emoji-turbo"),
+        (("draw",), 2, "No such command 'draw'"),
+    ],
+)
+def test_mistakes_are_named_before_a_model_is_loaded(
+    arguments: tuple[str, ...], code: int, message: str, no_model: None, own_folder: Path
+) -> None:
+    text = own_folder / "text.txt"
+    text.write_text("words")
+    places = {"{picture}": demo.PICTURE, "{text}": text, "{folder}": own_folder}
+    result = run(*(re.sub(r"\{\w+\}", lambda found: str(places[found[0]]), argument) for argument in arguments))
+    assert message in said(result)
+    assert result.exit_code == code
+    assert [path.name for path in own_folder.iterdir()] == ["text.txt"]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--prompt", "apple"),
+        ("--preset", "paper-sd"),
+        ("--passes", "8"),
+        ("--steps", "4"),
+        ("--strength", "1"),
+        ("--seed", "0"),
+    ],
+)
+def test_options_that_a_saved_inversion_would_ignore_are_refused(
+    option: tuple[str, str], saved: Path, no_model: None
+) -> None:
+    result = run("edit", saved, "--to", "pear", *option)
+    assert result.exit_code == 2
+    assert f"is inverted already; leave out {option[0]}" in said(result)
+
+
+def test_a_failure_while_writing_leaves_the_earlier_picture(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("edited.png").write_bytes(b"earlier")
+
+    def fail(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "edited[1].png")
+
+    monkeypatch.setattr("os.replace", fail)
+    result = run("edit", saved, "--to", "pear")
+    assert result.exit_code == 1
+    assert "error: [Errno 13] Permission denied: 'edited[1].png'" in said(result)
+    assert [(path.name, path.read_bytes()) for path in Path().iterdir()] == [("edited.png", b"earlier")]
+
+
+def test_an_interruption_has_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models, "load", interrupt)
+    assert run("demo").exit_code == 130
+
+
+def test_a_process_ends_with_the_exit_code() -> None:
+    command = [sys.executable, "-m", "renoise", "invert", "no[b]where.png", *WORDS]
+    project = Path(__file__).parents[2]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=project)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: no[b]where.png: no such file")
+    assert ended.stdout == ""
