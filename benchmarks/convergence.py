@@ -18,12 +18,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from renoise.pipelines.direct_unet import DirectDenoiser
 from torch import Tensor
 from tqdm import tqdm
 
@@ -31,13 +30,13 @@ from benchmarks import pictures, records
 from benchmarks.methods import SAMPLERS, Sampler
 from benchmarks.tables import markdown
 from renoise import models
-from renoise.api import measured_table
 from renoise.core.loop import drive, invert
-from renoise.core.query import Query
+from renoise.core.query import Denoiser, Query
 from renoise.core.settings import Region, Settings
 from renoise.core.table import StepTable
-from renoise.pipelines import codecs
+from renoise.pipelines.adapter import Adapter
 from renoise.presets import PRESETS
+from renoise.record import Scene
 
 ROOT = Path(__file__).parents[1]
 PASSES = {True: 10, False: 4}  # a step's, by whether the sampler takes few
@@ -58,7 +57,7 @@ COLOURS = ("#000000", "#56B4E9", "#0072B2", "#D55E00")  # Okabe and Ito's
 class Listener:
     """A denoiser that remembers the last latents it was asked about at each step."""
 
-    denoise: Callable[[Query], Tensor]
+    denoise: Denoiser
     points: dict[int, Tensor]
 
     def __call__(self, query: Query) -> Tensor:
@@ -67,7 +66,7 @@ class Listener:
 
 
 @torch.no_grad()
-def contraction(table: StepTable, denoise: Callable[[Query], Tensor], step: int, z: Tensor) -> Tensor:
+def contraction(table: StepTable, denoise: Denoiser, step: int, z: Tensor) -> Tensor:
     """Spectral radius of (b / a) dm/dz at z [batch, ...] by power iteration, per image [batch]."""
     level = torch.hypot(table.alpha[step], table.sigma[step]).item()
     pull, h = abs(table.b[step] / table.a[step]).item(), 0.01 * level
@@ -88,13 +87,14 @@ def measured(name: str, sampler: Sampler, chosen: pictures.PictureSet) -> list[d
     pipe = models.load(sampler.model, scheduler=sampler.scheduler)
     pipe.set_progress_bar_config(disable=True)
     steps = PRESETS[sampler.paper].settings.num_inference_steps
-    table = measured_table(pipe, steps)
-    with torch.no_grad():
-        z_0 = codecs.encode(pipe, chosen.pixels).contiguous()
+    adapter = Adapter(pipe)
+    call = adapter.call(Scene(tuple(chosen.captions), None, 1.0, {}), steps, adapter.size(None))
+    (rehearsal,) = adapter.rehearsals([call])
+    table, z_0 = rehearsal.measure(), adapter.codec.encode(chosen.pixels)
     shape = (len(table), *z_0.shape[1:])
     seeds = [torch.Generator().manual_seed(i) for i in range(len(chosen))]
     noises = torch.stack([torch.randn(shape, generator=seed) for seed in seeds], 1) if table.stochastic else None
-    denoise = DirectDenoiser(pipe, chosen.captions, None, 1.0, table)
+    denoise = adapter.denoiser([rehearsal], table)
     few, rows = sampler.few_step, []
     shown = range(len(table)) if few else torch.linspace(0, len(table) - 1, SHOWN).long().tolist()
     variants = {k: v for k, v in VARIANTS.items() if table.stochastic or v.noise == "independent"}

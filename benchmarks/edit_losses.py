@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, unfold
 
-from renoise.core.edit_losses import draw_rolls, enhance
+from renoise.core.edit_losses import enhance
+from renoise.core.rolls import draw_rolls
 
 STEPS, ROLLS, LAMBDA_PAIR, LAMBDA_KL = 4, 5, 20.0, 0.065
 

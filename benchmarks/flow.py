@@ -20,20 +20,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
-from renoise.pipelines.direct_unet import DirectDenoiser
 from torch import Tensor
 
 from benchmarks import pictures
 from benchmarks.tables import markdown
 from renoise import metrics, models
 from renoise.core.loop import drive, invert, replay
-from renoise.core.query import Query
+from renoise.core.query import Denoiser, Query
 from renoise.core.settings import Settings, plain
 from renoise.core.table import StepTable
 from renoise.metrics import Summary
-from renoise.pipelines import codecs
+from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.measure import measure
 from renoise.presets import PRESETS
+from renoise.record import Scene
 
 RESULTS = Path(__file__).parent / "results"
 GRIDS = ((28, 3.0), (50, 1.0))  # steps and shift
@@ -43,7 +43,7 @@ GRIDS = ((28, 3.0), (50, 1.0))  # steps and shift
 class FlowView:
     """Velocities for `rows`, the table of a flow-matching sampler, by a network that predicts noise."""
 
-    denoise: DirectDenoiser
+    denoise: Denoiser
     rows: StepTable
     least_alpha: float  # the network has seen no less of the picture than this
 
@@ -74,10 +74,12 @@ def scores(chosen: pictures.PictureSet, steps: int, shift: float) -> dict[str, d
     rows = measure(scheduler)
     levels = pipe.scheduler.alphas_cumprod.double()
     shown = replace(rows, timesteps=timesteps(rows, levels), input_scale=torch.ones_like(rows.a))
-    view = FlowView(DirectDenoiser(pipe, chosen.captions, None, 1.0, shown), rows, levels[-1].sqrt().item())
-    with torch.no_grad():
-        z_0 = codecs.encode(pipe, chosen.pixels).contiguous()
-        ceiling = codecs.decode(pipe, z_0, (64, 64))
+    adapter = Adapter(pipe)
+    size = adapter.size(None)
+    call = adapter.call(Scene(tuple(chosen.captions), None, 1.0, {}), steps, size)
+    view = FlowView(adapter.denoiser(adapter.rehearsals([call]), shown), rows, levels[-1].sqrt().item())
+    z_0 = adapter.codec.encode(chosen.pixels)
+    ceiling = adapter.codec.decode(z_0, size)
     methods: dict[str, Settings] = {
         "plain reversal": plain(PRESETS["flow"].settings),
         "ReNoise K=1": PRESETS["paper-flow"].settings,
@@ -86,8 +88,7 @@ def scores(chosen: pictures.PictureSet, steps: int, shift: float) -> dict[str, d
     found = {}
     for name, settings in methods.items():
         trajectory = drive(invert(rows, z_0, settings=settings), view)
-        with torch.no_grad():
-            pixels = codecs.decode(pipe, drive(replay(rows, trajectory.z_T), view), (64, 64))
+        pixels = adapter.codec.decode(drive(replay(rows, trajectory.z_T), view), size)
         summary = Summary.of(metrics.psnr(pixels, ceiling))
         found[name] = {"passes": trajectory.passes} | {
             key: round(getattr(summary, key), 1) for key in ("mean", "median", "p5", "worst")

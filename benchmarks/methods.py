@@ -1,27 +1,20 @@
 """What the bench compares: samplers, and the methods of inversion that each is asked to undo.
 
-A method is the library's `Settings`, or a rival (`benchmarks.rivals`) with the settings that say how to generate.  The
-library's own presets are taken by name, with nothing but their number of passes changed.
+A method is `Settings` of the library.  Rivals (`benchmarks.rivals`) are settings with a solver or a whole method of
+their own.  The library's presets are taken by name, with nothing but their number of passes changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from torch import Tensor
-
-from benchmarks.rivals import blended, damped, edit_friendly, fixed_point, gnri
-from renoise.core.query import Query
+from benchmarks.rivals import blended, damped, edit_friendly, gnri
 from renoise.core.settings import Region, Settings, plain
-from renoise.core.table import StepTable
-from renoise.core.trajectory import Trajectory
 from renoise.presets import PRESETS
 
-__all__ = ["FAMILIES", "SAMPLERS", "Method", "Rival", "Sampler", "describe", "methods"]
-
-Rival = Callable[[StepTable, Tensor, Tensor | None], Generator[Query, Tensor, Trajectory]]
+__all__ = ["FAMILIES", "SAMPLERS", "Method", "Sampler", "describe", "methods"]
 
 FAMILIES = (
     "plain reversal",
@@ -80,10 +73,8 @@ class Method:
     Attributes:
         name: unique within the sampler.
         family: of `FAMILIES`: what is drawn as one line.
-        settings: how to invert, and how many steps to generate with; a rival reads the second alone.
-        rival: makes the queries in the library's place.
-        passes: of a rival, forward, per picture.
-        gradients: whether they ask for backward passes too.
+        settings: how to invert, and how many steps to generate with.
+        gradients: whether each pass has a backward pass too.
         fine: inversion steps where they are not those of the settings.
         handful: whether edits are made where only a few methods' are wanted.
     """
@@ -91,8 +82,6 @@ class Method:
     name: str
     family: str
     settings: Settings
-    rival: Rival | None = None
-    passes: int = 0
     gradients: bool = False
     fine: int | None = None
     handful: bool = False
@@ -135,14 +124,15 @@ def _rivals(sampler: Sampler, bare: Settings, budgets: tuple[int, ...]) -> Itera
     steps = bare.num_inference_steps
     for passes in budgets:
         for name, solver in (("AIDI", blended), ("damped", damped)):
-            rival: Rival = partial(fixed_point, passes=passes // steps, solver=solver)
-            yield Method(f"{name}, {passes} passes", name, bare, rival, passes)
+            settings = replace(bare, solver=solver, regions=(Region(iterations=passes // steps - 1),))
+            yield Method(f"{name}, {passes} passes", name, settings)
     for each in (1, 2, 5) if sampler.few_step else (1, 2):
-        rival = partial(gnri, passes=each, prior=_PRIOR, flattest=_FLATTEST)
-        name = f"GNRI, {steps * each} passes"
-        yield Method(name, "GNRI", bare, rival, steps * each, gradients=True, handful=each == 2)
+        method = partial(gnri, passes=each, prior=_PRIOR, flattest=_FLATTEST)
+        settings = replace(bare, method=method, passes=steps * each)
+        yield Method(f"GNRI, {steps * each} passes", "GNRI", settings, gradients=True, handful=each == 2)
     if sampler.few_step:
-        yield Method("edit-friendly", "edit-friendly", bare, edit_friendly, steps - 1, handful=True)
+        settings = replace(bare, method=edit_friendly, passes=steps - 1)
+        yield Method("edit-friendly", "edit-friendly", settings, handful=True)
 
 
 def _ours(sampler: Sampler, steps: int) -> Iterator[Method]:
@@ -165,12 +155,12 @@ def _ours(sampler: Sampler, steps: int) -> Iterator[Method]:
 
 def describe(method: Method) -> str:
     """Everything that a method's records depend on besides sampler, weights and pictures."""
-    rival = "" if method.rival is None else _named(method.rival)
-    return f"{replace(method.settings, score='', source='')} {rival} {method.fine}"
+    settings = method.settings
+    named = replace(settings, solver="renoise", method=None)
+    return f"{named} {_named(settings.solver)} {_named(settings.method)} {method.fine}"
 
 
-def _named(rival: Rival) -> str:
-    if isinstance(rival, partial):
-        keywords = {key: getattr(value, "__name__", value) for key, value in sorted(rival.keywords.items())}
-        return f"{rival.func.__name__} {keywords}"
-    return getattr(rival, "__name__", "")
+def _named(function: object) -> str:
+    if isinstance(function, partial):
+        return f"{function.func.__name__} {dict(sorted(function.keywords.items()))}"
+    return str(getattr(function, "__name__", function))

@@ -19,8 +19,7 @@ from benchmarks import pictures
 from renoise import metrics, models
 from renoise.figures import sheet
 from renoise.images import to_pil
-from renoise.judge import Judge
-from renoise.pipelines import codecs
+from renoise.pipelines.adapter import Adapter
 
 RESULTS = Path(__file__).parent / "results"
 SHEETS = Path(__file__).parents[1] / "docs/pictures"
@@ -32,41 +31,27 @@ GENERATORS = {
 }
 
 
-def judged(judge: Judge, pixels: Tensor, concepts: list[str], styles: list[str]) -> dict[str, float]:
-    """Share of pictures whose concept is the judge's first, or among its first five, and whose style is its first."""
-    concept = torch.tensor([judge.concepts.index(name) for name in concepts])
-    top = torch.cat([judge.concept_probabilities(part) for part in pixels.split(64)]).topk(5).indices
-    scores = {"top1": (top[:, 0] == concept).float().mean(), "top5": (top == concept[:, None]).any(1).float().mean()}
-    if set(styles) <= set(judge.styles):
-        style = torch.tensor([judge.styles.index(name) for name in styles])
-        found = torch.cat([judge.style_probabilities(part) for part in pixels.split(64)]).argmax(1)
-        scores["style"] = (found == style).float().mean()
-    return {name: round(float(value), 4) for name, value in scores.items()}
-
-
 @torch.no_grad()
 def generate(name: str, captions: list[str], dtype: str, label: str) -> Tensor:
     """Pictures (N, 3, 64, 64) by the stock pipeline call; picture i is drawn from seed i."""
     model, scheduler, steps, guidance = GENERATORS[name]
     pipe = models.load(model, dtype=dtype, scheduler=scheduler)
     pipe.set_progress_bar_config(disable=True)
-    drawn = []
+    codec, drawn = Adapter(pipe).codec, []
     for start in tqdm(range(0, len(captions), BATCH), desc=f"{name}: {label}"):
         part = captions[start : start + BATCH]
         generators = [torch.Generator().manual_seed(start + i) for i in range(len(part))]
         latents = pipe(
             part, num_inference_steps=steps, guidance_scale=guidance, generator=generators, output_type="latent"
         ).images
-        drawn.append(codecs.decode(pipe, latents.float(), (64, 64)))
+        drawn.append(codec.decode(latents.float(), (64, 64)))
     return torch.cat(drawn)
 
 
 def round_trip(split: str) -> dict[str, float]:
-    pipe = models.load("emoji")
+    codec = Adapter(models.load("emoji")).codec
     parts = pictures.load(split).pixels.split(64)
-    scores = metrics.psnr(
-        torch.cat([codecs.decode(pipe, codecs.encode(pipe, part), (64, 64)) for part in parts]), torch.cat(parts)
-    )
+    scores = metrics.psnr(torch.cat([codec.decode(codec.encode(part), (64, 64)) for part in parts]), torch.cat(parts))
     return {
         "mean": round(float(scores.mean()), 2),
         "p5": round(float(scores.quantile(0.05)), 2),
@@ -87,8 +72,8 @@ def main() -> None:
     for split in (args.split, "artist"):
         report[f"auto-encoder, dB, {split}"] = round_trip(split)
     held_out, artist = pictures.load(args.split), pictures.load("artist")
-    report[f"judge, real pictures, {args.split}"] = judged(judge, held_out.pixels, held_out.concepts, held_out.styles)
-    report["judge, real pictures, artist"] = judged(judge, artist.pixels, artist.concepts, artist.styles)
+    report[f"judge, real pictures, {args.split}"] = judge.accuracy(held_out.pixels, held_out.concepts, held_out.styles)
+    report["judge, real pictures, artist"] = judge.accuracy(artist.pixels, artist.concepts, artist.styles)
     trained = json.loads((pictures.FOLDER / "training-prompts.json").read_text())[: args.prompts]
     pairs = {"training prompts": [(row["concept"], row["style"]) for row in trained]}
     pairs["held-out pairs"] = list(zip(held_out.concepts, held_out.styles, strict=True))
@@ -97,7 +82,7 @@ def main() -> None:
         for kind, prompts in pairs.items():
             captions = [f"{concept}, {style} style" for concept, style in prompts]
             drawn = generate(name, captions, args.dtype, kind)
-            report[f"{name}, {kind}"] = judged(judge, drawn, [c for c, _ in prompts], [s for _, s in prompts])
+            report[f"{name}, {kind}"] = judge.accuracy(drawn, [c for c, _ in prompts], [s for _, s in prompts])
             if kind == "held-out pairs" and name in models.NAMES:  # one contact sheet a model
                 picture = sheet(to_pil(drawn[:40]), captions[:40], columns=10, side=128)
                 picture.save(SHEETS / f"samples-{name}.png", optimize=True)

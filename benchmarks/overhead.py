@@ -10,21 +10,23 @@ import argparse
 import statistics
 import time
 from dataclasses import replace
+from typing import Any
 
 import torch
+from PIL import Image
 
 from benchmarks import pictures
 from renoise import models
 from renoise.api import invert
 from renoise.core.settings import Settings
 from renoise.images import to_pil
-from renoise.pipelines import codecs
+from renoise.pipelines.adapter import Adapter
 from renoise.presets import PRESETS
 
 BATCH = 8
 
 
-def share(pipe, images, captions: list[str], settings: Settings) -> tuple[float, float]:  # type: ignore[no-untyped-def]
+def share(pipe: Any, images: list[Image.Image], captions: list[str], settings: Settings) -> tuple[float, float]:
     """(seconds of the inversion without the auto-encoder, share of them outside the network)."""
     entered, network = 0.0, 0.0
 
@@ -41,7 +43,7 @@ def share(pipe, images, captions: list[str], settings: Settings) -> tuple[float,
     for hook in hooks:
         hook.remove()
     started = time.perf_counter()
-    codecs.encode(pipe, inversion.pixels)
+    Adapter(pipe).codec.encode(inversion.pixels)
     total = inversion.seconds - (time.perf_counter() - started)
     return total, 1 - network / total
 

@@ -30,9 +30,9 @@ from benchmarks.records import Records, Row, fingerprint
 from benchmarks.runs import run
 from benchmarks.scores import COLUMNS, Edits, edited, failed, reconstructed
 from renoise import models
-from renoise.api import measured_table
 from renoise.core.loop import count_passes
 from renoise.judge import Judge
+from renoise.pipelines.adapter import Adapter
 
 ROOT = Path(__file__).parents[1]
 BATCH = 64
@@ -69,9 +69,8 @@ def measured(
 
 def passes_of(pipe: Any, method: Method) -> int:
     """Forward passes per picture of an inversion."""
-    if method.rival is not None:
-        return method.passes
-    return count_passes(measured_table(pipe, method.fine or method.settings.num_inference_steps), method.settings)
+    table = Adapter(pipe).schedule(method.fine or method.settings.num_inference_steps)
+    return count_passes(table, method.settings)
 
 
 def chosen_methods(args: argparse.Namespace) -> Iterator[tuple[str, Method, bool]]:

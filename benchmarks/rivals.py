@@ -1,4 +1,4 @@
-"""Other methods of inversion, written from their papers' formulas as generators of queries, like `renoise.core.loop`.
+"""Other methods of inversion, written from their papers' formulas: solvers and methods for `Settings`.
 
 In the letters of `renoise.core.table` a step of a sampler is z_s = a z_t + b m(z_t) + n eps; inversion seeks the fixed
 point of g(z) = (z_s - b m(z) - n eps) / a, which is z_t.
@@ -23,43 +23,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from renoise.core.correction import travel
-from renoise.core.query import Query
-from renoise.core.solvers import solve
+from renoise.core.query import Denoiser, Query
 from renoise.core.table import StepTable
 from renoise.core.trajectory import StepReport, Trajectory
 
-__all__ = ["Pullback", "blended", "damped", "edit_friendly", "fixed_point", "gnri", "with_gradients"]
+__all__ = ["Linearised", "blended", "damped", "edit_friendly", "gnri"]
 
 _STEEPEST_PRIOR = 1e-6  # least variance of the prior, for steps between levels that are all but alike
 
 
 @dataclass(frozen=True, eq=False)
-class Pullback(Query):
-    """Asks for (dm/dz)^T `cotangent`, [batch, ...], at the latents of the query before it: one backward pass."""
+class Linearised(Query):
+    """Asks for m at the latents and, from the same evaluation, for (dm/dz)^T cotangent(m): [2 * batch, ...] in all."""
 
-    cotangent: Tensor | None = None
+    cotangent: Callable[[Tensor], Tensor] = torch.zeros_like
 
-
-def with_gradients(denoise: Callable[[Query], Tensor]) -> Callable[[Query], Tensor]:
-    """Have a denoiser that autograd can look through answer `Pullback` too."""
-    point = prediction = torch.empty(0)
-
-    def answer(query: Query) -> Tensor:
-        nonlocal point, prediction
-        if isinstance(query, Pullback):
-            return torch.autograd.grad(prediction, point, query.cotangent)[0]
+    def answer(self, denoise: Denoiser) -> Tensor:
+        """One pass forward and one backward, through a denoiser that autograd can look through."""
         with torch.enable_grad():
-            point = query.z.detach().requires_grad_()
-            prediction = denoise(replace(query, z=point))
-        return prediction.detach()
-
-    return answer
+            z = self.z.detach().requires_grad_()
+            m = denoise(replace(self, z=z))
+            back = torch.autograd.grad(m, z, self.cotangent(m.detach()))[0]
+        return torch.cat((m.detach(), back))
 
 
 def blended(reverse: Callable[[Tensor], Tensor], start: Tensor) -> Generator[Tensor, Tensor, None]:
@@ -78,35 +68,12 @@ def damped(reverse: Callable[[Tensor], Tensor], start: Tensor) -> Generator[Tens
         z = (z + reverse((yield z))) / 2
 
 
-def fixed_point(
-    table: StepTable,
-    z_0: Tensor,
-    noises: Tensor | None,
-    *,
-    passes: int,
-    solver: Callable[[Callable[[Tensor], Tensor], Tensor], Generator[Tensor, Tensor, None]],
-) -> Generator[Query, Tensor, Trajectory]:
-    """Invert by `solver`, `passes` a step from z_s on; the other arguments as of `renoise.core.loop.invert`."""
-    z, reports = z_0, []
-    for step in reversed(range(len(table))):
-        reverse = partial(table.backward, step, z, noise=None if noises is None else noises[step])
-        points = solve(solver(reverse, z), reverse, passes=passes)
-        z, _ = next(points)
-        try:
-            while True:
-                z, _ = points.send((yield Query(z, step)))
-        except StopIteration as stop:
-            z = stop.value.estimate
-            reports.append(_report(table, step, passes, stop.value.residuals))
-    return _trajectory(z, noises, reports)
-
-
 def gnri(
     table: StepTable, z_0: Tensor, noises: Tensor | None, *, passes: int, prior: float, flattest: float
 ) -> Generator[Query, Tensor, Trajectory]:
     """Invert by guided Newton-Raphson steps, `passes` forward and as many backward a step of the sampler.
 
-    Queries alternate with a `Pullback` each.  F is a mean over an image's numbers here, which leaves the step as it is.
+    F is a mean over an image's numbers here, which leaves the step as it is.
 
     Args:
         prior: lambda, 0 or more.
@@ -121,17 +88,21 @@ def gnri(
         pull = -table.b[step].item() / table.a[step].item()  # dg = pull dm
         residuals = []
         for _ in range(passes):
-            m = yield Query(z, step)
+
+            def sign_of_residual(
+                m: Tensor, z: Tensor = z, step: int = step, z_s: Tensor = z_s, noise: Tensor | None = noise
+            ) -> Tensor:
+                return (z - table.backward(step, z_s, m, noise)).sign()
+
+            m, back = (yield Linearised(z, step, cotangent=sign_of_residual)).chunk(2)
             residual = z - table.backward(step, z_s, m, noise)
             residuals.append(residual.flatten(1).square().mean(1).sqrt())
-            sign = residual.sign()
-            back = yield Pullback(z, step, copies=0, cotangent=sign)
             objective = (residual.abs() + prior * (z - mu).square() / (2 * variance)).flatten(1).mean(1)
-            slope = sign - pull * back + prior * (z - mu) / variance  # D dF/dz
+            slope = residual.sign() - pull * back + prior * (z - mu) / variance  # D dF/dz
             bounded = slope.abs().clamp_min(flattest).copysign(slope)
             z = z - objective.view(each) / bounded
         reports.append(_report(table, step, passes, torch.stack(residuals)))
-    return _trajectory(z, noises, reports)
+    return _trajectory(table, z, noises, reports)
 
 
 def edit_friendly(table: StepTable, z_0: Tensor, noises: Tensor | None) -> Generator[Query, Tensor, Trajectory]:
@@ -151,7 +122,7 @@ def edit_friendly(table: StepTable, z_0: Tensor, noises: Tensor | None) -> Gener
         found[step] = table.residual_noise(step, latents[step + 1], latents[step], m)
         moved = travel(torch.zeros_like(found[step]), found[step])
         reports.append(replace(_report(table, step, 1, z_0.new_zeros(0, len(z_0))), noise_travel=moved))
-    return _trajectory(latents[0], found, reports)
+    return _trajectory(table, latents[0], found, reports)
 
 
 def _forward(table: StepTable, step: int, z_s: Tensor) -> tuple[Tensor, float]:
@@ -167,5 +138,5 @@ def _report(table: StepTable, step: int, passes: int, residuals: Tensor) -> Step
     return StepReport(step, float(table.timesteps[step]), table.level(step), passes, residuals)
 
 
-def _trajectory(z: Tensor, noises: Tensor | None, reports: list[StepReport]) -> Trajectory:
-    return Trajectory(z, noises, tuple(reversed(reports)), sum(report.passes for report in reports))
+def _trajectory(table: StepTable, z: Tensor, noises: Tensor | None, reports: list[StepReport]) -> Trajectory:
+    return Trajectory(table, z, noises, tuple(reversed(reports)), sum(report.passes for report in reports))

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from benchmarks.models import judged
 from renoise.judge import Judge, Towers, tokenise
 from training.fused import fuse
 from training.loop import Run, fast_precision, keep_memory, train
@@ -50,7 +49,7 @@ def augmented(pictures: Pictures, index: Tensor, generator: torch.Generator) -> 
 def accuracy(judge: Judge, pictures: Pictures) -> dict[str, float]:
     """Top-1 and top-5 concept and top-1 style accuracy on real pictures."""
     concepts, styles = ([row[key] for row in pictures.rows] for key in ("label", "style"))
-    return judged(judge, (pictures.small() + 1) / 2, concepts, styles)
+    return judge.accuracy((pictures.small() + 1) / 2, concepts, styles)
 
 
 def main() -> None:

@@ -21,11 +21,11 @@ from renoise import archive, images, models
 from renoise.archive import ArchiveError
 from renoise.core.budget import check_total, kept_steps
 from renoise.core.draws import white_noise
-from renoise.core.edit_losses import draw_rolls
 from renoise.core.loop import count_passes
 from renoise.core.loop import invert as invert_latents
 from renoise.core.progress import Progress
 from renoise.core.query import Job
+from renoise.core.rolls import draw_rolls
 from renoise.core.settings import EditLosses, Settings
 from renoise.core.table import COLUMNS
 from renoise.core.trajectory import Trajectory
@@ -122,7 +122,7 @@ def invert(
     call = adapter.call(scene, settings.num_inference_steps, target)
     chosen = adapter.driver(driver, scene.pipe_kwargs)
     generators = _generators(generator, seed, len(sources))
-    check_total(settings.passes, kept_steps(settings.num_inference_steps, strength))
+    check_total(settings, kept_steps(settings.num_inference_steps, strength))
     known = adapter.known_schedule(chosen, settings.num_inference_steps)  # so that it is refused before heavy work
     fitted = [images.fit(images.open_image(source), target) for source in sources]
 

@@ -116,3 +116,27 @@ class Judge:
     def style_probabilities(self, pixels: Tensor) -> Tensor:
         """(B, number of styles), rows sum to 1, in the order of ``styles``."""
         return self.scores(pixels, [f"{style} style" for style in self.styles]).softmax(-1)
+
+    def accuracy(self, pixels: Tensor, concepts: Sequence[str], styles: Sequence[str]) -> dict[str, float]:
+        """How often the judge finds what is asked for.
+
+        Args:
+            pixels: pictures (B, 3, H, W) in [0, 1].
+            concepts: the concept that each is to show, of ``concepts``.
+            styles: the style of each.
+
+        Returns:
+            Shares of the pictures: "top1" whose concept is the judge's first, "top5" whose concept is among its first
+            five, and "style" whose style is its first.  Without "style" where it does not know all of them.
+        """
+        concept = torch.tensor([self.concepts.index(name) for name in concepts])
+        top = torch.cat([self.concept_probabilities(part) for part in torch.split(pixels, 64)]).topk(5).indices
+        scores = {
+            "top1": (top[:, 0] == concept).float().mean(),
+            "top5": (top == concept[:, None]).any(1).float().mean(),
+        }
+        if set(styles) <= set(self.styles):
+            style = torch.tensor([self.styles.index(name) for name in styles])
+            first = torch.cat([self.style_probabilities(part) for part in torch.split(pixels, 64)]).argmax(1)
+            scores["style"] = (first == style).float().mean()
+        return {name: round(float(value), 4) for name, value in scores.items()}

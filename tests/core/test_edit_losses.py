@@ -25,7 +25,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, unfold
 
-from renoise.core.edit_losses import draw_rolls, enhance, pair_loss, patch_kl
+from renoise.core.edit_losses import enhance, pair_loss, patch_kl
+from renoise.core.rolls import draw_rolls
 
 Loss = Callable[..., tuple[Tensor, Tensor]]
 GOLDEN = Path(__file__).parents[1] / "data/golden"

@@ -9,9 +9,9 @@ import diffusers
 import torch
 from torch import Tensor
 
-from renoise.core.edit_losses import draw_rolls
 from renoise.core.loop import drive, invert, replay
 from renoise.core.query import Query
+from renoise.core.rolls import draw_rolls
 from renoise.core.settings import EditLosses, Region, Settings, window
 from renoise.core.table import StepTable
 from renoise.core.toy import Toy

@@ -29,7 +29,7 @@ def budget(table: StepTable, settings: Settings) -> tuple[int, ...]:
         ValueError: a total below one pass per step.
     """
     steps = len(table)
-    check_total(settings.passes, steps)
+    check_total(settings, steps)
     if settings.passes is None:
         passes = [settings.region(table.level(step)).iterations + 1 for step in range(steps)]
         if settings.nearest is not None:
@@ -44,10 +44,10 @@ def budget(table: StepTable, settings: Settings) -> tuple[int, ...]:
     return tuple(passes)
 
 
-def check_total(passes: int | None, steps: int) -> None:
-    """Refuses, by ValueError, a total below one pass per step."""
-    if passes is not None and passes < steps:
-        raise ValueError(f"passes={passes} for {steps} steps, which take one each: pass {steps} or more")
+def check_total(settings: Settings, steps: int) -> None:
+    """Refuses, by ValueError, a total below one pass per step; a method of one's own may take fewer."""
+    if settings.method is None and settings.passes is not None and settings.passes < steps:
+        raise ValueError(f"passes={settings.passes} for {steps} steps, which take one each: pass {steps} or more")
 
 
 def kept_steps(num_inference_steps: int, strength: float) -> int:

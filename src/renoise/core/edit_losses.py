@@ -47,9 +47,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-__all__ = ["draw_rolls", "enhance", "pair_loss", "patch_kl"]
+from renoise.core.rolls import check_rolls, pyramid, rolls_shape
 
-_COARSEST = 8  # the pyramid goes no lower than this shorter side, in pixels
+__all__ = ["enhance", "pair_loss", "patch_kl"]
+
 _PATCH = 4
 _VARIANCE_FLOOR = 1e-6  # keeps the divergence finite on flat patches
 
@@ -68,7 +69,7 @@ def pair_loss(x: Tensor, rolls: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: maps or rolls of another shape or dtype.
     """
     _check_maps("x", x)
-    _check_rolls(rolls, (x.shape[0], *_rolls_shape(x.shape)))
+    check_rolls(rolls, (x.shape[0], *rolls_shape(x.shape)))
     with torch.no_grad():
         maps = x.reshape(-1, *x.shape[-2:])
         rows = [starts[0] for starts in _row_starts(x, rolls[:, None])]
@@ -101,53 +102,6 @@ def patch_kl(x: Tensor, target: Tensor, *, patch: int = _PATCH) -> tuple[Tensor,
         gradient = torch.zeros_like(x)
         _add_kl_gradient(gradient, 1.0, mean, variance, centred, target_mean, target_variance)
         return terms.sum((1, 2, 3)), gradient
-
-
-def draw_rolls(
-    shape: Sequence[int],
-    *,
-    steps: int,
-    rolls: int,
-    generators: Sequence[torch.Generator],
-    include_zero: bool = False,
-) -> Tensor:
-    """Draw the rolls of one call of `enhance`, each image from its own generator.
-
-    A roll lies below half the shorter side of its level.  Roll 0 multiplies the map with itself: it would punish
-    variance instead of correlation and shrink the map, so it is not drawn.
-
-    Args:
-        shape: (batch, channel, height, width) of the maps, both sides at least 4 pixels.
-        steps: gradient steps, at least 1.
-        rolls: rolls per gradient step, at least 1.
-        generators: one per image; each advances by the same amount whatever the batch.
-        include_zero: also draw roll 0, as the published experiments did.  On square maps of a power of two this
-            repeats their random stream as well: one draw per step, roll, channel and level, in this order.
-
-    Returns:
-        int64 [batch, step, roll, channel, level] on the CPU.
-
-    Raises:
-        ValueError: a count below 1, a generator too few or too many, or maps too small to have a roll other than 0.
-    """
-    batch, channels, height, width = shape
-    if steps < 1 or rolls < 1:
-        raise ValueError(f"steps={steps}, rolls={rolls}: nothing to draw; pass 1 or more of both, or lambda_pair=0")
-    if len(generators) != batch:
-        raise ValueError(f"{len(generators)} generators for {batch} images: pass one torch.Generator per image")
-    sizes = _pyramid(height, width)
-    if min(sizes[-1]) < 4:
-        raise ValueError(
-            f"maps of {height}x{width} pixels have no roll between 0 and half their side: use latents of 4x4 or more, "
-            "or skip the auto-correlation loss with lambda_pair=0"
-        )
-    lowest = 0 if include_zero else 1
-    choices = torch.tensor([min(size) // 2 - lowest for size in sizes])
-    drawn = [
-        torch.randint(2**24, (steps, rolls, channels, len(sizes)), generator=generator, device=generator.device).cpu()
-        for generator in generators
-    ]
-    return torch.stack(drawn) % choices + lowest  # 2^24 draws over at most a few hundred rolls: even enough
 
 
 def enhance(
@@ -192,7 +146,7 @@ def enhance(
         if lambda_pair:
             if rolls is None:
                 raise ValueError(f"lambda_pair={lambda_pair} needs rolls: pass those of draw_rolls, or lambda_pair=0")
-            _check_rolls(rolls, (x.shape[0], steps, *rolls.shape[2:3], *_rolls_shape(x.shape)))
+            check_rolls(rolls, (x.shape[0], steps, *rolls.shape[2:3], *rolls_shape(x.shape)))
             count = rolls.shape[2]
             rows = _row_starts(x, rolls.flatten(1, 2))
         for step in range(steps):
@@ -205,14 +159,6 @@ def enhance(
         return x
 
 
-def _pyramid(height: int, width: int) -> list[tuple[int, int]]:
-    """Sizes of the levels, the map itself first."""
-    sizes = [(height, width)]
-    while min(sizes[-1]) // 2 >= _COARSEST:
-        sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
-    return sizes
-
-
 def _row_starts(x: Tensor, rolls: Tensor) -> list[Tensor]:
     """From rolls [batch, draw, channel, level], where each row of each rolled copy begins.
 
@@ -222,7 +168,7 @@ def _row_starts(x: Tensor, rolls: Tensor) -> list[Tensor]:
     maps = x.shape[0] * x.shape[1]
     by_draw = rolls.to(x.device).transpose(0, 1).reshape(rolls.shape[1], maps, 1, -1)
     starts = []
-    for level, (height, width) in enumerate(_pyramid(*x.shape[-2:])):
+    for level, (height, width) in enumerate(pyramid(*x.shape[-2:])):
         shift = by_draw[..., level]
         row = torch.arange(height, device=x.device)
         first = torch.arange(maps, device=x.device)[:, None] * height  # of each map
@@ -283,10 +229,6 @@ def _add_kl_gradient(
     _blocks(x, centred.shape[-1]).add_(gradient, alpha=scale)
 
 
-def _rolls_shape(shape: Sequence[int]) -> tuple[int, int]:
-    return shape[1], len(_pyramid(shape[2], shape[3]))
-
-
 def _check_maps(name: str, x: Tensor) -> None:
     if x.ndim != 4 or x.dtype not in (torch.float32, torch.float64):
         raise ValueError(
@@ -304,11 +246,4 @@ def _check_target(x: Tensor, target: Tensor, patch: int) -> None:
         raise ValueError(
             f"maps of {x.shape[-2]}x{x.shape[-1]} pixels have no patches of {patch}x{patch} with a variance: use "
             "larger latents, a patch from 2 up to their shorter side, or skip the divergence with lambda_kl=0"
-        )
-
-
-def _check_rolls(rolls: Tensor, shape: tuple[int, ...]) -> None:
-    if rolls.shape != shape or rolls.is_floating_point():
-        raise ValueError(
-            f"rolls are {rolls.dtype} {list(rolls.shape)}, these maps need whole numbers {list(shape)}: use draw_rolls"
         )

@@ -64,7 +64,7 @@ def invert(
         noises: white noise [step, batch, ...], noisiest step first; needed by a sampler that draws noise.
         forward_noise: white noise [batch, ...] of the edit losses' target; needed where lambda_kl > 0.
         rolls: returns the rolls of one call of the edit losses for maps of a given shape, laid out as by
-            `edit_losses.draw_rolls`; needed where lambda_pair > 0.
+            `rolls.draw_rolls`; needed where lambda_pair > 0.
         keep_latents: whether the trajectory keeps the latents of every step, and not of the noisiest alone.
 
     Raises:

@@ -160,6 +160,10 @@ class DirectDenoiser:
                 f"{len(query.z) / blocks:g} pictures and {self._batch} prompts: pass one prompt per picture, or one "
                 "row of prompt_embeds"
             )
+        if max(query.scenes) >= len(self._rehearsals):
+            raise ValueError(
+                f"a query about scene {max(query.scenes)}, and {len(self._rehearsals)} is shown: pass one call a scene"
+            )
         if query.waiting is None:
             return self._prediction(query.z, query.step, query.scenes, tuple(range(self._batch)))
         images = tuple(query.waiting.nonzero()[:, 0].tolist())

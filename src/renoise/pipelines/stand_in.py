@@ -170,7 +170,9 @@ class _StandIn:
                 "pass driver='direct'"
             )
         if max(query.scenes) >= self._scenes:
-            raise ValueError(f"a query about scene {max(query.scenes)} of a call that shows {self._scenes}")
+            raise ValueError(
+                f"a query about scene {max(query.scenes)}, and {self._scenes} is shown: pass one call a scene"
+            )
         blocks = [
             [block for block, shown in enumerate(query.scenes) if shown == scene] for scene in range(self._scenes)
         ]
