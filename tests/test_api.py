@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def calm(pipe: Any) -> Any:
     return pipe
 
 
-PIPES = {
+PIPES: dict[str, Callable[[], Any]] = {
     "sd-ddim": tiny.sd,
     "sd-euler-a": lambda: tiny.sd(tiny.euler_ancestral()),
     "sd-lcm": lambda: tiny.sd(tiny.lcm_scheduler()),
@@ -187,7 +188,12 @@ def test_pictures_of_any_shape_come_back_without_padding() -> None:
 
 def test_paths_arrays_and_pictures_are_alike(tmp_path: Path) -> None:
     picture().save(tmp_path / "picture.png")
-    sources = [picture(), np.asarray(picture()), tmp_path / "picture.png", str(tmp_path / "picture.png")]
+    sources: list[images.Source] = [
+        picture(),
+        np.asarray(picture()),
+        tmp_path / "picture.png",
+        str(tmp_path / "picture.png"),
+    ]
     inv = renoise.invert(tiny.sd(), sources, "a cat", preset=plain(FULL))
     assert all(torch.equal(latents, inv.latents[0]) for latents in inv.latents)
     assert len(inv.reconstruct()) == 4

@@ -20,6 +20,7 @@ import renoise
 from renoise import archive, models
 from renoise.archive import ArchiveError
 from renoise.core.settings import EditLosses, Region, Settings, window
+from renoise.pipelines.loading import network_dtype
 from tests.helpers import tiny
 
 SETTINGS = Settings(
@@ -103,7 +104,7 @@ def test_an_embedded_model_is_found_again_with_its_scheduler(saved_embedded: Pat
 def test_the_precision_of_the_pipeline_may_differ(dtype: str, saved: Path, saved_embedded: Path) -> None:
     pipe = models.load("emoji-turbo", dtype=dtype, scheduler="LCMScheduler")
     assert renoise.load(saved_embedded, pipe).pipe is pipe
-    other = tiny.sd(tiny.euler_ancestral()).to(models.network_dtype(dtype))
+    other = tiny.sd(tiny.euler_ancestral()).to(network_dtype(dtype))
     assert renoise.load(saved, other).latents.dtype == torch.float32
 
 

@@ -10,6 +10,7 @@ import torch
 from diffusers import LCMScheduler, StableDiffusionPipeline
 
 from renoise import models
+from renoise.pipelines.loading import network_dtype
 from tests.helpers import tiny
 
 
@@ -33,7 +34,7 @@ def test_the_two_models_share_auto_encoder_and_text_encoder() -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.float16])
 def test_the_networks_run_in_another_precision_and_the_auto_encoder_in_full(dtype: Any) -> None:
     pipe = models.load("emoji", dtype=dtype, scheduler="LCMScheduler")
-    expected = models.network_dtype(dtype)
+    expected = network_dtype(dtype)
     assert (pipe.unet.dtype, pipe.text_encoder.dtype, pipe.vae.dtype) == (expected, expected, torch.float32)
     assert isinstance(pipe.scheduler, LCMScheduler)
     assert pipe.scheduler.config.beta_end == models.load("emoji").scheduler.config.beta_end

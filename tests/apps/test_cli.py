@@ -195,7 +195,7 @@ def test_models_fits_its_screen(columns: int, no_model: None) -> None:
         assert name in result.output  # in one piece
 
 
-def some_pipelines() -> dict[str, Any]:
+def some_pipelines() -> dict[tuple[str, str], Any]:
     """One of every kind, and of every sampler that makes a difference, with the words that `models` has for it."""
     made = {("any other", kind): getattr(tiny, kind)(tiny.ddim()) for kind in ("sd", "sdxl")}
     made |= {("Euler, trailing", kind): getattr(tiny, kind)(tiny.euler_ancestral()) for kind in ("sd", "sdxl")}

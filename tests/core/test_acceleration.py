@@ -249,7 +249,7 @@ def test_images_that_are_done_leave_the_batch(name: str, solver: Any, tol: float
         ("many-step", "DDIMScheduler", DDIM),
     ],
 )
-def test_presets_state_their_passes(preset: str, kind: str, config: dict[str, object]) -> None:
+def test_presets_state_their_passes(preset: str, kind: str, config: dict[str, Any]) -> None:
     settings = PRESETS[preset].settings
     table = made(kind, settings.num_inference_steps, **config)
     assert f" {count_passes(table, settings)} passes" in PRESETS[preset].score

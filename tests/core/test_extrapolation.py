@@ -11,8 +11,8 @@ from renoise.core.table import StepTable
 
 def table(alpha: list[float], sigma: list[float]) -> StepTable:
     one = torch.ones(len(alpha), dtype=torch.float64)
-    levels = [torch.tensor(level, dtype=torch.float64) for level in (alpha, sigma)]
-    return StepTable(one, one, one, 0 * one, one, *levels, 1000)
+    alphas, sigmas = (torch.tensor(level, dtype=torch.float64) for level in (alpha, sigma))
+    return StepTable(one, one, one, 0 * one, one, alphas, sigmas, 1000)
 
 
 def test_a_line_in_the_angle_is_continued_whatever_the_scale_of_latents() -> None:
@@ -20,7 +20,8 @@ def test_a_line_in_the_angle_is_continued_whatever_the_scale_of_latents() -> Non
     slope, offset = torch.randn(2, 2, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def line(step: int) -> Tensor:
-        return offset + slope * torch.atan(torch.tensor(sigma[step], dtype=torch.float64))
+        value: Tensor = offset + slope * torch.atan(torch.tensor(sigma[step], dtype=torch.float64))
+        return value
 
     exploding = table([1.0] * 3, sigma)
     preserving = table([(1 + s**2) ** -0.5 for s in sigma], [s * (1 + s**2) ** -0.5 for s in sigma])

@@ -203,7 +203,8 @@ def affine(seed: int, eigenvalues: Tensor) -> tuple[Callable[[Tensor], Tensor], 
 
 
 def distance(z: Tensor, other: Tensor) -> Tensor:
-    return (z - other).flatten(1).norm(dim=1)
+    length: Tensor = (z - other).flatten(1).norm(dim=1)
+    return length
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -300,7 +301,8 @@ def test_images_within_the_tolerance_no_longer_change(solver: Callable[..., Any]
     start = 1 + white(0, 3, 20).abs()
 
     def g(z: Tensor) -> Tensor:
-        return rates * z + 1 + folds * torch.sin(3 * z)
+        image: Tensor = rates * z + 1 + folds * torch.sin(3 * z)
+        return image
 
     tol = 1e-2
     solution, asked = mapped(solver, g, start, 6, tol)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -104,8 +104,8 @@ class Spy:
 
 
 def call_keywords(
-    pipe: Any, prompts: Sequence[str] | None, guidance: float, extra: Mapping[str, Any], size: tuple[int, int]
+    pipe: Any, prompts: tuple[str, ...] | None, guidance: float, extra: Mapping[str, Any], size: tuple[int, int]
 ) -> dict[str, Any]:
     """Of a call that shows two pictures in three steps."""
     adapter = Adapter(pipe)
-    return dict(adapter.call(Scene(prompts and tuple(prompts), None, guidance, extra), 3, size).keywords)
+    return dict(adapter.call(Scene(prompts, None, guidance, extra), 3, size).keywords)

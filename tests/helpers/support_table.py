@@ -76,7 +76,10 @@ same pipeline at the same time.
 
 def replay_error(pipe: Any) -> float:
     texts = kinds.scene(pipe, 1.0)
-    keywords = kinds.call_keywords(pipe, texts["prompt"], 1.0, texts.get("pipe_kwargs", {}), kinds.size_of(pipe))
+    prompts = texts["prompt"] and tuple(texts["prompt"])
+    keywords = kinds.call_keywords(pipe, prompts, 1.0, texts.get("pipe_kwargs", {}), kinds.size_of(pipe))
+        pipe, texts["prompt"] and tuple(texts["prompt"]), 1.0, texts.get("pipe_kwargs", {}), kinds.size_of(pipe)
+    )
     draws: list[torch.Tensor] = []
     with kinds.Spy(pipe) as stock:
         pipe(**keywords, generator=torch.Generator().manual_seed(3), output_type="latent")
