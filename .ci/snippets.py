@@ -7,7 +7,6 @@ A block that needs what cannot be had offline is marked ```python no-run.
 
 import re
 import runpy
-import shutil
 import sys
 from pathlib import Path
 
@@ -16,7 +15,6 @@ def main() -> None:
     page, folder = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
     root = page.parent
     folder.mkdir(parents=True)
-    shutil.copy(root / "src/renoise/assets/red-apple-blob.png", folder / "apple.png")
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
     program = folder / "snippets.py"
     program.write_text("\n".join(blocks))

@@ -14,7 +14,7 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
-from renoise.apps.demo import PICTURE
+from renoise.models import EXAMPLE
 from tests.helpers import tiny, tiny_flow
 
 SCRIPTS = Path(__file__).parents[1] / "examples/models"
@@ -76,7 +76,7 @@ def test_a_script_edits_a_picture(
 
     monkeypatch.setattr(getattr(diffusers, kind), "from_pretrained", from_pretrained)
     output = tmp_path / "edited.png"
-    monkeypatch.setattr(sys, "argv", [name, str(PICTURE), "a cat on a sofa", "a tiger on a sofa", str(output)])
+    monkeypatch.setattr(sys, "argv", [name, str(EXAMPLE), "a cat on a sofa", "a tiger on a sofa", str(output)])
     runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
     assert len(asked) == 1
     with Image.open(output) as edited:

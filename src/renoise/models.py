@@ -26,6 +26,8 @@ ABOUT = {
     "emoji-turbo": "the same in four steps without guidance (ancestral Euler or LCM)",
 }
 NAMES = tuple(ABOUT)
+EXAMPLE = Path(__file__).parent / "assets/red-apple-blob.png"
+"""A picture to try the embedded models on, which none of them ever saw: "red apple, blob style"."""
 
 
 def load(name: str | os.PathLike[str], *, dtype: str | torch.dtype = "float32", scheduler: str | None = None) -> Any:

@@ -57,7 +57,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("saved [here]") / "apple.safetensors"
-    assert run("invert", demo.PICTURE, *WORDS, *QUICK, "-o", path).exit_code == 0
+    assert run("invert", models.EXAMPLE, *WORDS, *QUICK, "-o", path).exit_code == 0
     return path
 
 
@@ -65,7 +65,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_edit_a_picture() -> None:
-    result = run("edit", demo.PICTURE, *WORDS, *QUICK, "--to", "green apple, blob style")
+    result = run("edit", models.EXAMPLE, *WORDS, *QUICK, "--to", "green apple, blob style")
     assert result.exit_code == 0, result.output
     assert "wrote edited.png" in said(result)
     assert re.search(r"reconstruction -?[\d.]+ dB, auto-encoder ceiling [\d.]+ dB, 3 passes, [\d.]+ s", said(result))
@@ -73,7 +73,7 @@ def test_edit_a_picture() -> None:
 
 
 def test_nothing_is_shown_but_bars_that_count_passes() -> None:
-    result = run("edit", demo.PICTURE, *WORDS, *QUICK, "--to", "green apple, blob style")
+    result = run("edit", models.EXAMPLE, *WORDS, *QUICK, "--to", "green apple, blob style")
     assert "| 0/3 [" in result.stderr
     assert "passes/s" in result.stderr
     assert "Loading" not in result.output
@@ -104,7 +104,7 @@ def test_a_saved_inversion_with_a_model_in_another_precision(saved: Path) -> Non
 def test_a_batch_is_written_as_numbered_pictures(saved: Path) -> None:
     pipe = renoise.load(saved).pipe
     settings = renoise.Settings(regions=(renoise.Region(),), num_inference_steps=1)
-    renoise.invert(pipe, [demo.PICTURE] * 2, "red apple", preset=settings).save("two.safetensors")
+    renoise.invert(pipe, [models.EXAMPLE] * 2, "red apple", preset=settings).save("two.safetensors")
     result = run("reconstruct", "two.safetensors", "-o", "two.png")
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in Path().glob("*.png")) == ["two-1.png", "two-2.png"]
@@ -114,7 +114,7 @@ def test_a_batch_is_written_as_numbered_pictures(saved: Path) -> None:
 def test_a_pipeline_from_a_folder(saved: Path) -> None:
     tiny.sd().save_pretrained("own")
     made = ("--model", "own", "--steps", "2", "--preset", "paper-sd")
-    assert run("invert", demo.PICTURE, "-p", "a cat", "-o", "own.safetensors", *made).exit_code == 0
+    assert run("invert", models.EXAMPLE, "-p", "a cat", "-o", "own.safetensors", *made).exit_code == 0
     assert run("reconstruct", "own.safetensors", "--model", "own").exit_code == 0
     alone = run("reconstruct", "own.safetensors")
     assert alone.exit_code == 1
@@ -276,7 +276,7 @@ def test_mistakes_are_named_before_a_model_is_loaded(
 ) -> None:
     text = own_folder / "text.txt"
     text.write_text("words")
-    places = {"{picture}": demo.PICTURE, "{text}": text, "{folder}": own_folder}
+    places = {"{picture}": models.EXAMPLE, "{text}": text, "{folder}": own_folder}
     result = run(*(re.sub(r"\{\w+\}", lambda found: str(places[found[0]]), argument) for argument in arguments))
     assert message in said(result)
     assert result.exit_code == code

@@ -26,7 +26,7 @@ def test_the_demonstration_needs_no_network(offline: None) -> None:
     numbers = torch.get_rng_state()
     figure, lines = demo.figure(pipe)
     names = ["original", "auto-encoder", "plain reversal", "ReNoise, preset paper"]
-    names += ["renoise, preset few-step", "edit", "edit"]
+    names += ["renoise, preset fast", "edit", "edit"]
     assert [line.split(":")[0] for line in lines] == names
     assert lines[0].endswith(demo.PROMPT)
     assert lines[-2:] == [f"edit: {prompt}" for prompt in demo.EDITS]
@@ -39,7 +39,7 @@ def test_the_demonstration_needs_no_network(offline: None) -> None:
 
 
 def test_the_picture_is_in_the_package_and_square() -> None:
-    picture = images.open_image(demo.PICTURE)
+    picture = images.open_image(models.EXAMPLE)
     assert picture.width == picture.height >= 64
 
 

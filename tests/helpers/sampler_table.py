@@ -212,30 +212,42 @@ def write() -> None:
 
 HEAD = """# Samplers
 
-Written by `python -m tests.helpers.sampler_table > docs/samplers.md`; `tests/pipelines/test_invertible.py` checks every
-line.
+Written by `python -m tests.helpers.sampler_table > docs/samplers.md`. `tests/pipelines/test_invertible.py` checks
+every line.
 
-A sampler can be inverted if one of its steps is `z_s = a z + b m + n eps`, with numbers that depend on the step alone
-and `a` not close to 0. renoise does not go by names: it measures the numbers on the pipeline's own scheduler, and
-refuses what does not fit, with the line to type instead. `renoise.make_invertible(pipe)` types it for you and says what
-changed.
+A sampler can be inverted if one of its steps is `z_s = a z + b m + n eps`. Here z is the noisier latent, z_s the less
+noisy one, m what the network predicts, and eps fresh noise. The numbers a, b and n may depend on the step, but on
+nothing else, and a must not be close to 0.
 
-Numbers are the worst over all steps of schedules of 1, 2, 3, 4, 7 and 20 steps (where the settings allow so few). *Own
-step* is the relative difference between the measured step and the scheduler's own, run in float64: 1e-8 where a
-scheduler computes in float32. *There and back* is one step forward and back in float64. Neither says anything about a
-network: whether its fixed-point iteration converges is reported by each inversion.
+renoise does not look at the sampler's name. It measures the numbers on the scheduler of your pipeline. If the step is
+not of this form, it refuses and says which line to type instead. `renoise.make_invertible(pipe)` types that line for
+you and says what it changed.
+
+How to read the table. Every number is the worst over all steps of schedules with 1, 2, 3, 4, 7 and 20 steps (fewer
+where the settings do not allow all). Everything is computed in float64.
+
+* *Own step*: the relative difference between the measured step and the scheduler's own. It is about 1e-8 where the
+  scheduler computes in float32.
+* *There and back*: the relative error after one step forward and the same step back.
+
+Neither number says anything about a network. Whether the equation of a step can be solved with your network is
+reported by each inversion.
 
 What the table does not show:
 
-* A small `a` multiplies errors on the way back. LCM, FlowMatchLCM, TCD with eta, ancestral and stochastic samplers draw
-  most of each latent afresh, so over many steps little of the noisiest latent is left in the picture: invert them with
-  few steps.
-* Networks that predict the clean picture (`prediction_type="sample"`) forget the latent in a last step to zero noise.
-  Samplers are refused there or, at a cost of a little noise left in the picture, advised to end above zero.
-* With zero terminal SNR, Euler starts at sigma = 4096 and computes in float32, to 1e-4; DDIM has no such trouble.
-* Orders above 1, two network calls for a step, a history, clipping, thresholding and learned variances are refused:
-  PNDM, IPNDM, LMS, Heun, KDPM2, SASolver, FlowMatchHeun, and UniPC with its corrector. DPMSolverSDE was not run.
-* Nothing helps SCM (SANA-Sprint), CMStochasticIterative, and samplers of tokens or of other pipelines.
+* **A small a enlarges errors on the way back.** LCM, FlowMatchLCM, TCD with eta, and the ancestral and stochastic
+  samplers replace most of each latent by fresh noise. After many steps little of the noisiest latent is left in the
+  picture. So invert them with few steps.
+* **Networks that predict the clean picture** (`prediction_type="sample"`) forget the latent in a last step that ends
+  at zero noise. Such samplers are refused. For some there is a line that ends a little above zero; then a little
+  noise is left in the picture.
+* **Zero terminal SNR**: Euler starts at sigma = 4096 and computes in float32, so it is exact to 1e-4 only. DDIM does
+  not have this problem.
+* **Refused in any case**: orders above 1, two network calls in one step, a history of earlier steps, clipping,
+  thresholding, and learned variances. These are PNDM, IPNDM, LMS, Heun, KDPM2, SASolver, FlowMatchHeun, and UniPC
+  with its corrector. DPMSolverSDE was not tried.
+* **There is no relative to offer** for SCM (SANA-Sprint), CMStochasticIterative, and samplers of tokens or of other
+  kinds of pipelines.
 
 | sampler | settings | own step | there and back |
 |---|---|---|---|"""

@@ -33,53 +33,59 @@ FLOW_SAMPLERS: dict[str, Any] = {
 }
 HEAD = """# What works, measured
 
-Every row is a test on a tiny pipeline of the real diffusers class with seeded random weights (`tests/helpers/tiny.py`,
-`tests/helpers/tiny_flow.py`), batch of two, not square, diffusers {version}, float32 on a CPU. No row was run with the
-weights of the big models: there is no hub and no GPU where this is built. The code that runs is the same.
+Written by `python -m tests.helpers.support_table > docs/support.md`.
 
-* **replay**: distance of our regeneration from the stock pipeline's own three-step generation from the same noise,
-  relative to the latents' standard deviation.
-* **round trip**: largest difference of a pixel (0 to 1) between reconstruction and auto-encoder, 4 of 20 steps, K = 8,
-  without guidance and at guidance 1.5. It says how well the fixed point of *these random weights* converges; a trained
-  model has its own numbers.
-* **drivers**: "pipeline" runs the pipeline's own loop, which takes every keyword of its call, and discards its first
-  evaluation. "direct", the default where it is known, asks the network itself and saves that evaluation; it takes
-  prompts and their embeddings. Both give the same bits for every pipeline that has both: batch of two, not square, 1 to
-  20 steps, guided and not (`tests/pipelines/test_stand_in.py`). With half-precision networks "direct" computes guidance
-  in float32, where some pipelines do so in half precision.
+Every row is a test of a tiny pipeline: the real class of diffusers {version}, with random weights from a fixed seed,
+two pictures that are not square, float32, on a CPU. No row was run with the weights of the big models, because they
+could not be had where this was written. The code is the same.
 
-`python -m tests.helpers.support_table > docs/support.md` makes this page.
+* **replay**: we generate in three steps from the same noise as the pipeline itself. The number is the difference of
+  the latents, relative to their standard deviation.
+* **round trip**: the largest difference of a pixel (0 to 1) between the reconstruction and the auto-encoder's
+  picture, with 4 of 20 steps and K = 8, without guidance. **guided**: the same with guidance 1.5. The number says how
+  well the equations of a step can be solved with *these random weights*. A trained model has its own.
+* **drivers**: how the pipeline is asked. "direct" calls the network itself. It is the default where it is listed, and
+  takes prompts or prompt embeddings. "pipeline" runs the pipeline's own loop. It takes every keyword of the
+  pipeline's call, and costs one pass more. Where both are listed, both give the same bits
+  (`tests/pipelines/test_stand_in.py`: 1 to 20 steps, with and without guidance). With half-precision networks
+  "direct" computes guidance in float32, and some pipelines compute it in half precision.
 
 | pipeline | sampler | drivers | replay | round trip | guided |
 |---|---|---|---|---|---|"""
 TAIL = """
-Also tested: LoRA (SD, SDXL), IP-Adapter (SD), ControlNet (SD), bfloat16 and float16 networks, int8 weights by torchao
-(SD, SD3), prompt embeddings, `eta`, custom timesteps, model and sequential offload by accelerate's hooks
-(`tests/pipelines/test_adapters.py`).
-Offloaded networks are given back after every stage, also after an error or an interrupt. Samplers by themselves are in
-[samplers.md](samplers.md). Not inverted: samplers with a history (`renoise.make_invertible` exchanges them), two
-network calls a step, and steps that drop the latent. Fragile through a pipeline's loop, because they count its rounds:
-skip-layer guidance, the start and end of a ControlNet, guidance callbacks. Not supported: a second inversion on the
-same pipeline at the same time.
+## Also tested
 
-## Generating on other steps than the inversion's
+LoRA (SD, SDXL), IP-Adapter (SD), ControlNet (SD), bfloat16 and float16 networks, int8 weights by torchao (SD, SD3),
+prompt embeddings, `eta`, your own timesteps, and model offload and sequential offload by accelerate
+(`tests/pipelines/test_adapters.py`). Offloaded networks are given back after every stage, also after an error or an
+interrupt. Samplers alone are on the page [Samplers](samplers.md).
 
-* `edit(num_inference_steps=M)` with a sampler that draws no noise: M steps of the whole schedule, walked from the level
-  that the inversion went to, also where its strength was below 1. Held against curves in closed form
-  (`tests/core/test_regrid.py`), and run through both drivers of every family.
-* The same with a sampler that draws noise: refused, since the noise of one grid says nothing on another.
-* Another strength than the inversion's: refused. An inversion ends at one level; invert again with that strength.
-* `eta`, `sigmas`, `timesteps` or `mu` in the `pipe_kwargs` of an edit: refused. `invert` takes them, and they hold.
-* `num_inference_steps` after an inversion with `sigmas` or `timesteps` of one's own, which set the steps: refused.
-* Another schedule in one's own call inside `replaying()`: not read. The inversion's own steps are replayed."""
+## What does not work
+
+* Samplers that keep a history (`renoise.make_invertible` replaces them), that call the network twice in a step, or
+  whose step drops the latent.
+* Two inversions on the same pipeline at the same time.
+* With the driver "pipeline": skip-layer guidance, start and end of a ControlNet, and guidance callbacks may go wrong.
+  They count the rounds of the pipeline's loop, and here a round is a pass and not a step.
+
+## Generating with other steps than those of the inversion
+
+* `edit(num_inference_steps=M)` works with samplers that draw no noise. M is the number of steps of the whole
+  schedule. The edit starts at the noise level that the inversion reached, also where its strength was below 1.
+* With a sampler that draws noise it is refused: the noise of one schedule means nothing in another.
+* Another strength than that of the inversion is refused. An inversion ends at one noise level; invert again.
+* `eta`, `sigmas`, `timesteps` or `mu` in the `pipe_kwargs` of an edit are refused. Hand them to `invert`; edits then
+  use them.
+* `num_inference_steps` is refused after an inversion with your own `sigmas` or `timesteps`, because these set the
+  steps.
+* Inside `replaying()` your own call may ask for another schedule. It is not read: the steps of the inversion are
+  used."""
 
 
 def replay_error(pipe: Any) -> float:
     texts = kinds.scene(pipe, 1.0)
     prompts = texts["prompt"] and tuple(texts["prompt"])
     keywords = kinds.call_keywords(pipe, prompts, 1.0, texts.get("pipe_kwargs", {}), kinds.size_of(pipe))
-        pipe, texts["prompt"] and tuple(texts["prompt"]), 1.0, texts.get("pipe_kwargs", {}), kinds.size_of(pipe)
-    )
     draws: list[torch.Tensor] = []
     with kinds.Spy(pipe) as stock:
         pipe(**keywords, generator=torch.Generator().manual_seed(3), output_type="latent")
