@@ -50,12 +50,19 @@ def keep_memory() -> None:
         libc.mallopt(option, value)
 
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @contextmanager
 def fast_precision() -> Iterator[None]:
-    """Autocast to bfloat16 where the processor computes in it; elsewhere it is emulated, 500 times slower.
+    """Autocast to bfloat16 on a GPU or where the processor computes in it; else it is emulated, 500 times slower.
 
     Attention in plain products is faster in bfloat16 (17 to 30 %), the fused kernel in float32 (6 %).
     """
+    if DEVICE.type == "cuda":
+        with torch.autocast("cuda", torch.bfloat16):
+            yield
+        return
     if not torch.cpu._is_avx512_bf16_supported():
         yield
         return
@@ -108,8 +115,8 @@ def train(
                 average[name].copy_(file.get_tensor(f"average.{name}"))
                 optimizer.state[p] = {
                     "step": torch.tensor(float(step)),
-                    "exp_avg": file.get_tensor(f"first.{name}"),
-                    "exp_avg_sq": file.get_tensor(f"second.{name}"),
+                    "exp_avg": file.get_tensor(f"first.{name}").to(p),
+                    "exp_avg_sq": file.get_tensor(f"second.{name}").to(p),
                 }
 
     def save() -> None:

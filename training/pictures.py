@@ -1,4 +1,4 @@
-"""The rendered pictures of stage 1 as tensors: splits, 64-pixel versions, captions."""
+"""The rendered pictures of stage 1 as tensors: splits, smaller versions, captions."""
 
 import json
 import random
@@ -21,9 +21,13 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def sized(self, side: int, index: Tensor | slice = slice(None)) -> Tensor:
+        """(n, 3, side, side) float32 in [-1, 1], each pixel the mean of those that it covers at 128."""
+        return F.avg_pool2d(self.large[index].float(), self.large.shape[-1] // side) / 127.5 - 1
+
     def small(self, index: Tensor | slice = slice(None)) -> Tensor:
-        """(n, 3, 64, 64) float32 in [-1, 1], each pixel the mean of four."""
-        return F.avg_pool2d(self.large[index].float(), 2) / 127.5 - 1
+        """The pictures at 64 pixels, as the judge sees them."""
+        return self.sized(64, index)
 
 
 def load_rows(work: Path, split: str) -> list[dict]:
