@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from training.autoencoder import build, latents_of, psnr, reconstruction_loss, recoloured, round_trip_psnr, standardise
+from training.autoencoder import build, latents_of, psnr, recoloured, reconstruction_loss, round_trip_psnr, standardise
 from training.fused import fuse
 from training.loop import DEVICE, Run, fast_precision, keep_memory, load_average, train
 from training.pictures import Pictures, load_split
@@ -40,7 +40,7 @@ def small_autoencoder(work: Path) -> AutoencoderKL:
     trained = work / "autoencoder/model"
     small = AutoencoderKL.from_pretrained(trained if trained.exists() else SHIPPED)
     if small.config.sample_size * 2 != SIDE:
-        raise SystemExit(f"an auto-encoder for {SIDE // 2} pixels is needed: train stage 2, python -m training.autoencoder")
+        raise SystemExit(f"needs an auto-encoder for {SIDE // 2} pixels: run stage 2, python -m training.autoencoder")
     return small.to(memory_format=torch.channels_last).requires_grad_(False)
 
 
@@ -53,7 +53,10 @@ def grow(small: AutoencoderKL) -> AutoencoderKL:
         place = name.split(".")
         if name.startswith("encoder.down_blocks"):
             place[2] = str(int(place[2]) + 1)
-        if state[".".join(place)].shape == value.shape and name not in ("encoder.conv_in.weight", "encoder.conv_in.bias"):
+        if state[".".join(place)].shape == value.shape and name not in (
+            "encoder.conv_in.weight",
+            "encoder.conv_in.bias",
+        ):
             state[".".join(place)].copy_(value)
     _halve(state, small.encoder.conv_in)
     # Bilinear enlargement: nearest neighbours, then this filter on every channel alone. The block behind adds nothing.
@@ -139,7 +142,7 @@ def measure(model: AutoencoderKL, small: AutoencoderKL, work: Path, split: str) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/training"))
-    parser.add_argument("--images", type=int, default=60_000, help="whole pictures, four crops counted as one")
+    parser.add_argument("--images", type=int, default=70_000, help="whole pictures, four crops counted as one")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--measure", metavar="SPLIT", help="print the figures of the newest checkpoint and stop")
     args = parser.parse_args()
