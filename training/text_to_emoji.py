@@ -162,6 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/training"))
     parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--batch", type=int, default=32)
     args = parser.parse_args()
     keep_memory()
     torch.manual_seed(0)
@@ -172,7 +173,7 @@ def main() -> None:
     start_from_shipped(unet, text)  # a checkpoint, where there is one, comes over it
     unet, text = fuse(unet).to(DEVICE, memory_format=torch.channels_last), text.to(DEVICE)
     levels = build_scheduler().alphas_cumprod
-    run = Run(args.work / "emoji", args.images, batch=32, learning_rate=5e-4, average=0.999)
+    run = Run(args.work / "emoji", args.images, args.batch, learning_rate=5e-4, average=0.999)
 
     def noise_error(
         clean: Tensor, captions: list[str], generator: torch.Generator, share: float
