@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/training"))
     parser.add_argument("--images", type=int, default=70_000, help="whole pictures, four crops counted as one")
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--measure", metavar="SPLIT", help="print the figures of the newest checkpoint and stop")
+    parser.add_argument("--measure", metavar="SPLIT", help="only measure what is there, and print it")
     args = parser.parse_args()
     keep_memory()
     torch.manual_seed(0)
@@ -154,7 +154,9 @@ def main() -> None:
     trained = nn.ModuleDict({"vae": model})
     run = Run(args.work / "grown", args.images, batch=args.batch, learning_rate=5e-4)
     if args.measure:
-        if (run.folder / "checkpoint.safetensors").exists():
+        if (run.folder / "model").exists():
+            model = AutoencoderKL.from_pretrained(run.folder / "model").to(DEVICE, memory_format=torch.channels_last)
+        elif (run.folder / "checkpoint.safetensors").exists():
             load_average(run.folder / "checkpoint.safetensors", trained)
         print(json.dumps({"split": args.measure} | measure(model, small, args.work, args.measure)))
         return
