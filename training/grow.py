@@ -142,7 +142,7 @@ def measure(model: AutoencoderKL, small: AutoencoderKL, work: Path, split: str) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/training"))
-    parser.add_argument("--images", type=int, default=70_000, help="whole pictures, four crops counted as one")
+    parser.add_argument("--images", type=int, default=56_000, help="whole pictures, four crops counted as one")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--measure", metavar="SPLIT", help="only measure what is there, and print it")
     args = parser.parse_args()
