@@ -3,7 +3,8 @@
     python .ci/lowest.py
 
 pyproject.toml must say `name>=version`, .ci/lowest.txt `name==version` with the same version, and that version must be
-installed where this runs. Only the pin of torch may be higher than its floor, which .ci/lowest.txt explains. Extras: cli and bench; dev, docs and train are for work on the package itself.
+installed where this runs. Only the pin of torch may be higher than its floor, which .ci/lowest.txt explains. Extras:
+cli and bench; dev, docs and train are for work on the package itself.
 """
 
 import sys

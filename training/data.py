@@ -14,6 +14,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -59,7 +60,7 @@ def split_of(pack: str, name: str) -> str:
     return {0: "validation", 1: "test"}.get(bucket, "train")
 
 
-def find_icon(icons: dict, aliases: dict, name: str) -> dict | None:
+def find_icon(icons: dict[str, Any], aliases: dict[str, Any], name: str) -> dict[str, Any] | None:
     while name in aliases:
         if set(aliases[name]) - {"parent"}:  # a rotated or flipped alias is another picture
             return None

@@ -1,11 +1,15 @@
-"""Stage 6: the few-step model, a latent-consistency distillation of the many-step one (Luo et al. 2023).
+"""Stage 7: the few-step model, taught by the ends of its teacher's trajectories from where it gets to itself.
 
     python -m training.distil --work WORK
 
+The student draws from noise with its own four levels, by ancestral Euler or by LCM, and stops at one of them. From
+there the teacher, with guidance, draws to the end by DPM-Solver++ in a few steps, and the student learns to name that
+end at once. So it is corrected for states that it meets when it is used, and since the target is a place where the
+teacher's trajectory ends and no distribution to imitate, it stays as easy to invert as it was. Guidance is folded in:
+the student needs none. No picture is needed, only the captions of the training split.
+
 The student starts as the teacher, or as the shipped student moved by what the teacher has learnt since it was shipped.
-It learns that its clean estimate does not change along the teacher's guided trajectory: estimate(z_t) = average
-student's estimate(z_s), with z_s one guided DDIM step (40 of 1000 levels) further.
-Guidance is folded in, so the student needs none. Writes WORK/turbo/checkpoint.safetensors (resumable).
+Writes WORK/turbo/checkpoint.safetensors (resumable).
 """
 
 import argparse
@@ -14,19 +18,19 @@ import random
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from training.fused import fuse
-from training.loop import Run, fast_precision, keep_memory, train
-from training.pictures import caption, load_split
-from training.text_to_emoji import WEIGHTS, build_scheduler, cached_latents, load_emoji, spread, token_ids
+from training.loop import DEVICE, Run, fast_precision, keep_memory, late_linear, train
+from training.pictures import caption, load_rows
+from training.text_to_emoji import WEIGHTS, add_known, build_scheduler, load_emoji, token_ids
 
-STRIDE = 40
+LEVELS = (999, 749, 499, 249)  # where a four-step sampler with trailing spacing stops
+TEACHER_STEPS = (11, 8, 6, 4)  # from each of them
 HUBER = 0.03
 
 
-@torch.no_grad()
 def first_student(teacher: UNet2DConditionModel) -> UNet2DConditionModel:
     """A copy of the teacher, plus what an earlier distillation has changed, where the package ships one."""
     student = copy.deepcopy(teacher)
@@ -35,63 +39,88 @@ def first_student(teacher: UNet2DConditionModel) -> UNet2DConditionModel:
             UNet2DConditionModel.from_pretrained(WEIGHTS / name / "unet").float().state_dict()
             for name in ("emoji", "emoji-turbo")
         )
-        for name, value in student.state_dict().items():
-            value.add_(after[name] - before[name])
+        add_known(student, {name: after[name] - before[name] for name in after})
     return student
+
+
+def guided(teacher: nn.Module, z: Tensor, t: Tensor, states: tuple[Tensor, Tensor], scale: float) -> Tensor:
+    """The teacher's noise; ``states`` are those of the empty caption and of the captions."""
+    both = noise_of(teacher, torch.cat([z, z]), t, torch.cat(states))
+    without, given = both.chunk(2)
+    return without + scale * (given - without)
+
+
+def noise_of(unet: nn.Module, z: Tensor, t: Tensor, states: Tensor) -> Tensor:
+    with fast_precision():
+        return unet(z.to(memory_format=torch.channels_last), t.to(z.device).expand(len(z)), states).sample.float()
+
+
+def end_of_trajectory(teacher: nn.Module, z: Tensor, stop: int, states: tuple[Tensor, Tensor], scale: float) -> Tensor:
+    """Where the teacher gets from ``z`` at level number ``stop``."""
+    solver = DPMSolverMultistepScheduler.from_config(build_scheduler().config)
+    count = TEACHER_STEPS[stop]
+    solver.set_timesteps(timesteps=torch.linspace(LEVELS[stop], 0, count + 1)[:-1].round().int().tolist())
+    for t in solver.timesteps:
+        z = solver.step(guided(teacher, z, t, states, scale), t, z).prev_sample
+    return z
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/training"))
     parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=5e-5, help="1e-4 for batches of 128 and more")
     parser.add_argument("--guidance", type=float, default=4.0, help="guidance scale folded into the student")
     args = parser.parse_args()
     keep_memory()
     torch.manual_seed(0)
-    rows, latents = load_split(args.work, "train").rows, cached_latents(args.work, "train")
+    rows = load_rows(args.work, "train")
     teacher, text, tokenizer = load_emoji(args.work)
-    student = fuse(first_student(teacher)).to(memory_format=torch.channels_last).train()
-    teacher = fuse(teacher).to(memory_format=torch.channels_last).requires_grad_(False)
-    target: nn.Module | None = None  # made at the first step, when a resumed student has its weights
-    levels = build_scheduler().alphas_cumprod
+    student = fuse(first_student(teacher)).to(DEVICE, memory_format=torch.channels_last).train()
+    teacher = fuse(teacher).to(DEVICE, memory_format=torch.channels_last).requires_grad_(False)
+    text.to(DEVICE).requires_grad_(False)
+    shape = (args.batch, teacher.config.in_channels, 16, 16)
+    signal = build_scheduler().alphas_cumprod[list(LEVELS)]
+    alphas, sigmas = signal.sqrt().tolist(), (1 - signal).sqrt().tolist()
     run = Run(
-        args.work / "turbo", args.images, batch=16, learning_rate=1.5e-4, average=0.995, warmup=100, weight_decay=0.0
+        args.work / "turbo",
+        args.images,
+        args.batch,
+        args.learning_rate,
+        average=0.98,
+        weight_decay=0.0,
+        decay=late_linear,
     )
-    with torch.no_grad():
-        nothing = text(token_ids(tokenizer, [""])).last_hidden_state
 
-    def noise_of(unet: nn.Module, z: Tensor, t: Tensor, states: Tensor) -> Tensor:
-        with fast_precision():
-            return unet(z.to(memory_format=torch.channels_last), t, states).sample.float()
+    def estimate(z: Tensor, stop: int, states: Tensor) -> tuple[Tensor, Tensor]:
+        """The student's clean estimate and noise at level number ``stop``."""
+        noise = noise_of(student, z, torch.tensor(LEVELS[stop]), states)
+        return (z - sigmas[stop] * noise) / alphas[stop], noise
+
+    def step_down(z: Tensor, stop: int, states: Tensor, ancestral: bool, fresh: Tensor) -> Tensor:
+        """From one level to the next: LCM makes all noise anew, ancestral Euler keeps a part of the predicted one."""
+        clean, noise = estimate(z, stop, states)
+        high, low = (sigmas[i] / alphas[i] for i in (stop, stop + 1))
+        new = low * (1 - (low / high) ** 2) ** 0.5 if ancestral else low
+        kept = (low**2 - new**2) ** 0.5
+        return alphas[stop + 1] * (clean + kept * noise + new * fresh)
 
     def loss_of(step: int) -> dict[str, Tensor]:
-        nonlocal target
-        if target is None:
-            target = copy.deepcopy(student).requires_grad_(False)
         generator, rng = torch.Generator().manual_seed(step), random.Random(step)
-        index = torch.randint(len(rows), (run.batch,), generator=generator)
-        captions = [rows[i]["label"] if rng.random() < 0.1 else caption(rows[i]) for i in index.tolist()]
-        t = (1000 * spread(run.batch, generator)).long()
-        s = (t - STRIDE).clamp(min=0)
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = (
-            (levels[level].sqrt().view(-1, 1, 1, 1), (1 - levels[level]).sqrt().view(-1, 1, 1, 1)) for level in (t, s)
-        )
-        z_t = alpha_t * latents[index] + sigma_t * torch.randn((run.batch, 4, 16, 16), generator=generator)
+        chosen = [rows[rng.randrange(len(rows))] for _ in range(run.batch)]
+        captions = [row["label"] if rng.random() < 0.1 else caption(row) for row in chosen]
+        stop, ancestral = rng.randrange(len(LEVELS)), rng.random() < 0.5
         with torch.no_grad():
-            states = text(token_ids(tokenizer, captions)).last_hidden_state
-            both = noise_of(
-                teacher, torch.cat([z_t, z_t]), torch.cat([t, t]), torch.cat([nothing.expand_as(states), states])
-            )
-            without, given = both.chunk(2)
-            guided = without + args.guidance * (given - without)
-            clean = (z_t - sigma_t * guided) / alpha_t
-            z_s = alpha_s * clean + sigma_s * guided
-            goal = (z_s - sigma_s * noise_of(target, z_s, s, states)) / alpha_s
-            goal = torch.where((s == 0).view(-1, 1, 1, 1), clean, goal)
-            torch._foreach_lerp_(list(target.parameters()), [p.detach() for p in student.parameters()], 0.05)
-        estimate = (z_t - sigma_t * noise_of(student, z_t, t, states)) / alpha_t
-        distance = ((estimate - goal).square().mean((1, 2, 3)) + HUBER**2).sqrt() - HUBER
-        return {"loss": distance.mean()}
+            given = text(token_ids(tokenizer, captions).to(DEVICE)).last_hidden_state
+            nothing = text(token_ids(tokenizer, [""]).to(DEVICE)).last_hidden_state.expand_as(given)
+            z = sigmas[0] * torch.randn(shape, generator=generator).to(DEVICE)
+            for i in range(stop):
+                z = step_down(z, i, given, ancestral, torch.randn(shape, generator=generator).to(DEVICE))
+            goal = end_of_trajectory(teacher, z, stop, (nothing, given), args.guidance)
+        clean, _ = estimate(z, stop, given)
+        squared = (clean - goal).square().mean((1, 2, 3))
+        return {"loss": ((squared + HUBER**2).sqrt() - HUBER).mean(), "squared": squared.mean()}
 
     train(run, nn.ModuleDict({"unet": student}), loss_of)
 

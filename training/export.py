@@ -1,4 +1,4 @@
-"""Stage 7: write the 16-bit weights that the package ships.
+"""Stage 8: write the 16-bit weights that the package ships.
 
     python -m training.export --work WORK
 
@@ -11,19 +11,31 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 from training.loop import load_average
-from training.text_to_emoji import WEIGHTS, autoencoder_folder, build_scheduler, build_unet, load_emoji
+from training.text_to_emoji import (
+    WEIGHTS,
+    autoencoder_folder,
+    build_scheduler,
+    build_unet,
+    latent_channels,
+    load_emoji,
+)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("build/training"))
-    args = parser.parse_args()
-    unet, text, tokenizer = load_emoji(args.work)
-    pipe = StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(autoencoder_folder(args.work)),
+def load_turbo(work: Path) -> UNet2DConditionModel:
+    """The averaged weights of stage 7's newest checkpoint."""
+    turbo = torch.nn.ModuleDict({"unet": build_unet(latent_channels(work))})
+    load_average(work / "turbo/checkpoint.safetensors", turbo)
+    return turbo["unet"].eval()
+
+
+def load_pipeline(work: Path) -> StableDiffusionPipeline:
+    """The many-step model as a stock pipeline, from the newest checkpoints."""
+    unet, text, tokenizer = load_emoji(work)
+    return StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(autoencoder_folder(work)),
         text_encoder=text,
         tokenizer=tokenizer,
         unet=unet,
@@ -32,17 +44,25 @@ def main() -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def turbo_scheduler() -> EulerAncestralDiscreteScheduler:
+    config = {key: value for key, value in build_scheduler().config.items() if not key.startswith("_")}
+    return EulerAncestralDiscreteScheduler.from_config({**config, "timestep_spacing": "trailing"})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("build/training"))
+    args = parser.parse_args()
+    pipe = load_pipeline(args.work)
     pipe.to(torch.float16).save_pretrained(WEIGHTS / "emoji")
     if (args.work / "tokenizer").exists():  # else it is the shipped one
         for name in ("vocab.json", "merges.txt"):  # what transformers before 5 reads
             shutil.copy(args.work / "tokenizer" / name, WEIGHTS / "emoji/tokenizer" / name)
     if (args.work / "turbo/checkpoint.safetensors").exists():
-        turbo = torch.nn.ModuleDict({"unet": build_unet()})
-        load_average(args.work / "turbo/checkpoint.safetensors", turbo)
-        turbo["unet"].half().save_pretrained(WEIGHTS / "emoji-turbo/unet")
-        config = {key: value for key, value in build_scheduler().config.items() if not key.startswith("_")}
-        trailing = EulerAncestralDiscreteScheduler.from_config({**config, "timestep_spacing": "trailing"})
-        trailing.save_pretrained(WEIGHTS / "emoji-turbo/scheduler")
+        load_turbo(args.work).half().save_pretrained(WEIGHTS / "emoji-turbo/unet")
+        turbo_scheduler().save_pretrained(WEIGHTS / "emoji-turbo/scheduler")
     if (args.work / "judge/model").exists():
         shutil.copytree(args.work / "judge/model", WEIGHTS / "judge", dirs_exist_ok=True)
     for path in WEIGHTS.rglob("config.json"):  # no paths of this machine in what is shipped

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
+from training.loop import DEVICE
+
 
 @functools.cache
 def extension() -> ModuleType | None:
@@ -71,14 +73,23 @@ class VectorSiLU(nn.Module):
         return F.silu(x) if x.ndim == 2 else x
 
 
+class Unscaled:
+    """What a residual block divides its sum by, where that is one: the division is left out."""
+
+    def __rtruediv__(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
 def fuse(model: nn.Module) -> nn.Module:
     """Swaps the kernels into every norm of a diffusers UNet, an auto-encoder or the judge, in place."""
-    if extension() is None:
+    if DEVICE.type != "cpu" or extension() is None:
         return model
     followed_by_silu = set()
     for module in model.modules():
         if isinstance(module, ResnetBlock2D):
             module.nonlinearity = VectorSiLU()
+            if module.output_scale_factor == 1:
+                module.output_scale_factor = Unscaled()
             followed_by_silu |= {id(module.norm1), id(module.norm2)}
         if hasattr(module, "conv_norm_out") and hasattr(module, "conv_act"):
             module.conv_act = nn.Identity()
@@ -91,5 +102,5 @@ def fuse(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if type(module) is nn.GroupNorm:
             module.__class__ = NormAct
-            module.silu = id(module) in followed_by_silu
+            module.silu = id(module) in followed_by_silu  # type: ignore[assignment]
     return model

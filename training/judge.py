@@ -1,4 +1,4 @@
-"""Stage 4: the judge, trained contrastively on the training split (renoise/judge.py has the towers).
+"""Stage 5: the judge, trained contrastively on the training split (renoise/judge.py has the towers).
 
     python -m training.judge --work WORK
 

@@ -1,9 +1,10 @@
-"""The rendered pictures of stage 1 as tensors: splits, 64-pixel versions, captions."""
+"""The rendered pictures of stage 1 as tensors: splits, smaller versions, captions."""
 
 import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +17,21 @@ class Pictures:
     """One split. ``large`` is (N, 3, 128, 128) uint8; ``rows`` are the manifest's rows of the same order."""
 
     large: Tensor
-    rows: list[dict]
+    rows: list[dict[str, Any]]
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    def sized(self, side: int, index: Tensor | slice = slice(None)) -> Tensor:
+        """(n, 3, side, side) float32 in [-1, 1], each pixel the mean of those that it covers at 128."""
+        return F.avg_pool2d(self.large[index].float(), self.large.shape[-1] // side) / 127.5 - 1
+
     def small(self, index: Tensor | slice = slice(None)) -> Tensor:
-        """(n, 3, 64, 64) float32 in [-1, 1], each pixel the mean of four."""
-        return F.avg_pool2d(self.large[index].float(), 2) / 127.5 - 1
+        """The pictures at 64 pixels, as the judge sees them."""
+        return self.sized(64, index)
 
 
-def load_rows(work: Path, split: str) -> list[dict]:
+def load_rows(work: Path, split: str) -> list[dict[str, Any]]:
     return [row for row in json.loads((work / "data/manifest.json").read_text()) if row["split"] == split]
 
 
@@ -37,11 +42,11 @@ def load_split(work: Path, split: str) -> Pictures:
     return Pictures(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), [rows[i] for i in chosen])
 
 
-def caption(row: dict) -> str:
+def caption(row: dict[str, Any]) -> str:
     return f"{row['label']}, {row['style']} style"
 
 
-def varied_caption(row: dict, rng: random.Random) -> str:
+def varied_caption(row: dict[str, Any], rng: random.Random) -> str:
     """The caption of one training step: at times tags for the name, at times no style, at times nothing (guidance)."""
     draw = rng.random()
     if draw < 0.1:

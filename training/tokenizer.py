@@ -1,4 +1,4 @@
-"""Stage 3: a CLIP tokenizer with a vocabulary of its own, merged from the captions and tags of the training split.
+"""Stage 4: a CLIP tokenizer with a vocabulary of its own, merged from the captions and tags of the training split.
 
 python -m training.tokenizer --work WORK
 """
