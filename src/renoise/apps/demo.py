@@ -1,4 +1,4 @@
-"""The demonstration: one picture that the models never saw, inverted, reconstructed and edited."""
+"""The demonstration: one image that the models never saw in training, inverted, reconstructed and edited."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ from renoise.figures import Panel, comparison
 from renoise.pipelines.adapter import Adapter
 from renoise.presets import chosen_settings, name_of
 
-PICTURE = Path(__file__).parents[1] / "assets/red-apple-blob.png"  # held out: in no model's training split
+PICTURE = Path(__file__).parents[1] / "assets/red-apple-blob.png"  # held out: no model was trained on it
 PROMPT = "red apple, blob style"
 EDITS = ("green apple, blob style", "tangerine, blob style")
 
 
 def figure(pipe: Any, *, seed: int = 0) -> tuple[Image.Image, list[str]]:
-    """Original | auto-encoder | plain reversal | preset paper | the default preset | two edits by it; scores as text.
+    """A row of panels that compares ways of inversion, and its scores.
+
+    The panels are: original | auto-encoder | plain reversal | preset "paper" | default preset | two edits with it.
 
     Args:
         pipe: an embedded model.
-        seed: of the sampler's noise.
+        seed: seed of the sampler's noise.
+
+    Returns:
+        The figure, and one line of text per panel.
     """
     settings = chosen_settings(Adapter(pipe))
     reversal, published, inversion = (
