@@ -1,15 +1,16 @@
-"""How the estimates of a step converge, as in the analysis of the paper: by iteration, noise level, sampler and part.
+"""How the estimates of a step converge, by iteration, noise level, sampler and solver, as analysed in the paper.
 
     python -m benchmarks.convergence              # 8 pictures of the validation split, four samplers
     python -m benchmarks.convergence --docs-only  # table and figure again, from the records
 
-Two quantities, at every step of the few-step samplers and at eight steps of the others:
+Two quantities are measured, at every step of the few-step samplers and at eight steps of the others:
 
-* the residual |g(z) - z| of each pass, which for plain renoising is the distance between successive estimates, as an
-  RMS in units of the level, sqrt(alpha^2 + sigma^2);
-* the local contraction factor |b / a| ||dm/dz|| at the last point asked about, as the spectral radius: how fast
-  repeated g stretches a difference, which is what renoising does.  A random direction v is replaced by
-  (g(z + h v) - g(z)) / h and normalised, eight times; the last length is the estimate.  h is a hundredth of the level.
+* the residual |g(z) - z| of each pass, as an RMS in units of sqrt(alpha^2 + sigma^2), the RMS of a latent at this noise
+  level.  For plain renoising it is the distance between successive estimates;
+* the local contraction factor |b / a| ||dm/dz|| at the last point that was evaluated, as the spectral radius.  It says
+  by how much one more iteration of g, which is what renoising does, multiplies a difference.  It is estimated by power
+  iteration: eight times, a random direction v is normalised and replaced by (g(z + h v) - g(z)) / h, and the last
+  length is the estimate.  h is a hundredth of sqrt(alpha^2 + sigma^2).
 
 Writes benchmarks/results/convergence-*.csv, docs/convergence-table.md and docs/pictures/convergence.png.
 """
@@ -39,9 +40,9 @@ from renoise.presets import PRESETS
 from renoise.record import Scene
 
 ROOT = Path(__file__).parents[1]
-PASSES = {True: 10, False: 4}  # a step's, by whether the sampler takes few
-SHOWN = 8  # steps whose contraction is measured
-ITERATIONS = 8  # of the power iteration
+PASSES = {True: 10, False: 4}  # passes per step, for few-step samplers (True) and the others
+SHOWN = 8  # steps at which the contraction is measured, for samplers with many
+ITERATIONS = 8  # number of power iterations
 
 _RENOISE = Settings((Region(),))
 VARIANTS: dict[str, Settings] = {
@@ -50,12 +51,12 @@ VARIANTS: dict[str, Settings] = {
     "Anderson, expected start": replace(_RENOISE, solver="anderson", start="expected"),
     "Anderson, expected start, matched noise": replace(_RENOISE, solver="anderson", start="expected", noise="matched"),
 }
-COLOURS = ("#000000", "#56B4E9", "#0072B2", "#D55E00")  # Okabe and Ito's
+COLOURS = ("#000000", "#56B4E9", "#0072B2", "#D55E00")  # of Okabe and Ito, distinct with any colour vision
 
 
 @dataclass
 class Listener:
-    """A denoiser that remembers the last latents it was asked about at each step."""
+    """A denoiser that remembers the latents of the last query at each step."""
 
     denoise: Denoiser
     points: dict[int, Tensor]
@@ -67,9 +68,9 @@ class Listener:
 
 @torch.no_grad()
 def contraction(table: StepTable, denoise: Denoiser, step: int, z: Tensor) -> Tensor:
-    """Spectral radius of (b / a) dm/dz at z [batch, ...] by power iteration, per image [batch]."""
-    level = torch.hypot(table.alpha[step], table.sigma[step]).item()
-    pull, h = abs(table.b[step] / table.a[step]).item(), 0.01 * level
+    """Spectral radius of (b / a) dm/dz at latents z [batch, ...] by power iteration, per image [batch]."""
+    size = torch.hypot(table.alpha[step], table.sigma[step]).item()
+    pull, h = abs(table.b[step] / table.a[step]).item(), 0.01 * size
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(z.shape, generator=generator)
     each = (-1, *[1] * (z.ndim - 1))
@@ -83,7 +84,7 @@ def contraction(table: StepTable, denoise: Denoiser, step: int, z: Tensor) -> Te
 
 
 def measured(name: str, sampler: Sampler, chosen: pictures.PictureSet) -> list[dict[str, object]]:
-    """One row per variant, step and picture."""
+    """Rows of the records, one per variant, step and picture."""
     pipe = models.load(sampler.model, scheduler=sampler.scheduler)
     pipe.set_progress_bar_config(disable=True)
     steps = PRESETS[sampler.paper].settings.num_inference_steps
@@ -103,9 +104,9 @@ def measured(name: str, sampler: Sampler, chosen: pictures.PictureSet) -> list[d
         listener = Listener(denoise, {})
         found = drive(invert(table, z_0, settings=settings, noises=noises), listener)
         for step in shown:
-            level = torch.hypot(table.alpha[step], table.sigma[step]).item()
+            size = torch.hypot(table.alpha[step], table.sigma[step]).item()
             factors = contraction(table, denoise, step, listener.points[step])
-            residuals = found.steps[step].residuals / level  # [pass, batch]
+            residuals = found.steps[step].residuals / size  # [pass, batch]
             for picture in range(len(chosen)):
                 row = {"sampler": name, "variant": variant, "step": step, "timestep": float(table.timesteps[step])}
                 row |= {"picture": chosen.captions[picture], "contraction": round(float(factors[picture]), 5)}
@@ -115,7 +116,11 @@ def measured(name: str, sampler: Sampler, chosen: pictures.PictureSet) -> list[d
 
 
 def table_of(rows: Sequence[dict[str, str]]) -> str:
-    """Per sampler: contraction at the noisiest step, in the middle and nearest the image, and residuals by pass."""
+    """A Markdown table per sampler, one line per variant.
+
+    The columns are the contraction factor at three steps (the noisiest, the middle one, the one nearest the image) and
+    the residual after some of the passes.
+    """
     parts = []
     for sampler in dict.fromkeys(row["sampler"] for row in rows):
         lines = []
@@ -136,7 +141,7 @@ def table_of(rows: Sequence[dict[str, str]]) -> str:
 
 
 def figure(rows: Sequence[dict[str, str]], path: Path) -> None:
-    """Above residuals by pass, geometric mean of steps and pictures; below contraction by timestep."""
+    """Draw residuals by pass (geometric mean over steps and pictures) above contraction factors by timestep."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -174,10 +179,10 @@ def figure(rows: Sequence[dict[str, str]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", default="validation", choices=pictures.SPLITS)
-    parser.add_argument("--count", type=int, default=8, help="pictures, the first so many")
-    parser.add_argument("--sampler", action="append", choices=list(SAMPLERS), help="only this one; repeatable")
-    parser.add_argument("--output", type=Path, default=ROOT, help="folder that gets benchmarks/results and docs")
-    parser.add_argument("--docs-only", action="store_true", help="measure nothing")
+    parser.add_argument("--count", type=int, default=8, help="how many pictures, from the first on")
+    parser.add_argument("--sampler", action="append", choices=list(SAMPLERS), help="only this sampler; can be repeated")
+    parser.add_argument("--output", type=Path, default=ROOT, help="folder for benchmarks/results and docs")
+    parser.add_argument("--docs-only", action="store_true", help="only make table and figure from the records")
     args = parser.parse_args()
     path = args.output / f"benchmarks/results/convergence-{args.split}{args.count}-torch{torch.__version__}.csv"
     if not args.docs_only:

@@ -1,12 +1,15 @@
-"""Trained weights for flow matching, which the package has none of: the many-step model asked in flow's own terms.
+"""Inversion of flow matching with trained weights: the many-step model, used as a flow-matching model.
 
     python -m benchmarks.flow                  # 8 pictures of the validation split
     python -m benchmarks.flow --split test --count 64
 
-A network that predicts noise knows the noise level by alpha / sigma.  A flow-matching latent z = (1 - s) x + s e has
-the same ratio, (1 - s) / s, as alpha x + sigma e at some timestep, so scaled to unit variance it can be shown to the
-network there; the noise that comes back says what x is, and so the velocity e - x.  The sampler is diffusers'
-FlowMatchEulerDiscreteScheduler.  Prints dB to the auto-encoder's round trip and writes benchmarks/results/flow.json.
+The package has no flow-matching model of its own, but a network that predicts noise can stand for one.  Such a network
+knows the noise level by alpha / sigma.  A flow-matching latent z = (1 - s) x + s e has the ratio (1 - s) / s, which
+alpha x + sigma e has too at some timestep.  Scaled to unit variance, z can be given to the network at that timestep.
+The noise e that it predicts determines x, and so the velocity e - x.  The sampler is diffusers'
+FlowMatchEulerDiscreteScheduler.
+
+Prints dB to the auto-encoder's round trip and writes benchmarks/results/flow.json.
 """
 
 from __future__ import annotations
@@ -41,11 +44,17 @@ GRIDS = ((28, 3.0), (50, 1.0))  # steps and shift
 
 @dataclass(frozen=True)
 class FlowView:
-    """Velocities for `rows`, the table of a flow-matching sampler, by a network that predicts noise."""
+    """A denoiser that predicts velocities by a network that predicts noise.
+
+    Attributes:
+        denoise: the network, for latents of unit variance.
+        rows: the table of the flow-matching sampler.
+        least_alpha: smallest alpha of the network's training schedule.
+    """
 
     denoise: Denoiser
     rows: StepTable
-    least_alpha: float  # the network has seen no less of the picture than this
+    least_alpha: float
 
     def __call__(self, query: Query) -> Tensor:
         s = self.rows.sigma[query.step].item()
@@ -56,28 +65,28 @@ class FlowView:
         return noise - (z - math.sqrt(1 - alpha**2) * noise) / alpha
 
 
-def timesteps(rows: StepTable, levels: Tensor) -> Tensor:
-    """The network's timestep, not whole, of each row's noise level; `levels` are its alpha^2 by timestep."""
-    known = 0.5 * torch.log(levels / (1 - levels))
+def timesteps(rows: StepTable, alphas_cumprod: Tensor) -> Tensor:
+    """The network's fractional timestep at the noise level of each row; `alphas_cumprod` is its alpha^2 by timestep."""
+    known = 0.5 * torch.log(alphas_cumprod / (1 - alphas_cumprod))
     s = rows.sigma.clamp(1e-6, 1 - 1e-6)
     wanted = torch.log((1 - s) / s)
-    found = np.interp(wanted.numpy(), known.flip(0).numpy(), np.arange(len(levels) - 1, -1, -1.0))
+    found = np.interp(wanted.numpy(), known.flip(0).numpy(), np.arange(len(known) - 1, -1, -1.0))
     return torch.from_numpy(found)
 
 
 def scores(chosen: pictures.PictureSet, steps: int, shift: float) -> dict[str, dict[str, float]]:
-    """Mean and low end of dB, and passes, of the plain reversal, one renoising iteration a step, and the preset."""
-    pipe = models.load("emoji", scheduler="EulerDiscreteScheduler")  # a sampler that hands over fractional timesteps
+    """Passes and dB of three methods: plain reversal, one renoising iteration per step, and the preset "flow"."""
+    pipe = models.load("emoji", scheduler="EulerDiscreteScheduler")  # a sampler with fractional timesteps
     pipe.set_progress_bar_config(disable=True)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(steps)
     rows = measure(scheduler)
-    levels = pipe.scheduler.alphas_cumprod.double()
-    shown = replace(rows, timesteps=timesteps(rows, levels), input_scale=torch.ones_like(rows.a))
+    alphas_cumprod = pipe.scheduler.alphas_cumprod.double()
+    shown = replace(rows, timesteps=timesteps(rows, alphas_cumprod), input_scale=torch.ones_like(rows.a))
     adapter = Adapter(pipe)
     size = adapter.size(None)
     call = adapter.call(Scene(tuple(chosen.captions), None, 1.0, {}), steps, size)
-    view = FlowView(adapter.denoiser(adapter.rehearsals([call]), shown), rows, levels[-1].sqrt().item())
+    view = FlowView(adapter.denoiser(adapter.rehearsals([call]), shown), rows, alphas_cumprod[-1].sqrt().item())
     z_0 = adapter.codec.encode(chosen.pixels)
     ceiling = adapter.codec.decode(z_0, size)
     methods: dict[str, Settings] = {

@@ -1,7 +1,7 @@
-"""What the bench compares: samplers, and the methods of inversion that each is asked to undo.
+"""What the benchmark compares: samplers, and for each sampler the methods of inversion.
 
-A method is `Settings` of the library.  Rivals (`benchmarks.rivals`) are settings with a solver or a whole method of
-their own.  The library's presets are taken by name, with nothing but their number of passes changed.
+A method is a `Settings` of the library.  Methods of other papers (`benchmarks.rivals`) are settings with a solver or a
+method of their own.  The library's presets are taken by name, and only their number of passes is changed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FAMILIES = (
     "ours, latent only",
     "ours, noise absorbs",
 )
-# GNRI's lambda, and the least slope of its F; with 0 and 0.1 it diverges (validation split, ancestral Euler)
+# `prior` and `flattest` of GNRI; with 0 and 0.1 it diverges (validation split, ancestral Euler)
 _PRIOR, _FLATTEST = 0.1, 2.0
 
 
@@ -38,12 +38,12 @@ class Sampler:
     """A model with a scheduler.
 
     Attributes:
-        model: of `renoise.models`.
-        scheduler: diffusers class, None for the model's own.
-        paper: the preset of the published method; its steps are the sampler's.
-        iterations: K of plain renoising.
-        fine: numbers of inversion steps of a plain reversal that spends as much.
-        guidance: of edits.
+        model: name of an embedded model.
+        scheduler: name of a diffusers scheduler class, None for the model's own.
+        paper: name of the preset for the published method.  Its number of steps is used for every method.
+        iterations: numbers K of renoising iterations to compare.
+        fine: numbers of steps for plain reversals that invert in more steps, at the same cost as other methods.
+        guidance: guidance scale of edits.
     """
 
     model: str
@@ -71,12 +71,12 @@ class Method:
     """One row of a sampler's table.
 
     Attributes:
-        name: unique within the sampler.
-        family: of `FAMILIES`: what is drawn as one line.
-        settings: how to invert, and how many steps to generate with.
-        gradients: whether each pass has a backward pass too.
-        fine: inversion steps where they are not those of the settings.
-        handful: whether edits are made where only a few methods' are wanted.
+        name: name of the method, unique within the sampler.
+        family: one of `FAMILIES`.  The methods of a family are drawn as one line.
+        settings: how to invert, and the number of steps to generate with.
+        gradients: whether each pass also has a backward pass through the network.
+        fine: number of inversion steps if it differs from that of the settings.
+        handful: whether this method is among the few whose edits are made with --edits few.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Method:
 
 
 def methods(sampler: Sampler) -> Iterator[Method]:
-    """Every method that makes sense on a sampler."""
+    """Every method to compare on a sampler."""
     paper = replace(PRESETS[sampler.paper].settings, guidance_scale=sampler.guidance)
     bare = plain(paper)
     steps = bare.num_inference_steps
@@ -154,7 +154,7 @@ def _ours(sampler: Sampler, steps: int) -> Iterator[Method]:
 
 
 def describe(method: Method) -> str:
-    """Everything that a method's records depend on besides sampler, weights and pictures."""
+    """A text of everything that a method's records depend on, besides sampler, weights and pictures."""
     settings = method.settings
     named = replace(settings, solver="renoise", method=None)
     return f"{named} {_named(settings.solver)} {_named(settings.method)} {method.fine}"

@@ -1,9 +1,10 @@
-"""What share of an inversion is not the network: batch 8 of the embedded UNet, by default and as published.
+"""How much time of an inversion is spent outside the network: a batch of 8 on emoji-turbo, with several settings.
 
     python -m benchmarks.overhead
 
-Network time is that between entering and leaving the UNet, by hooks; the rest of `renoise.invert` after its
-auto-encoder (loop, solver, edit losses, correction, prompts, copies) is the share. Medians of runs in one process.
+The time inside the network is measured by hooks, from entering to leaving the UNet.  The rest of `renoise.invert`
+without the auto-encoder (loop, solver, edit losses, correction, prompts, copies) is the share outside.  Prints medians
+over runs in one process.
 """
 
 import argparse
@@ -27,7 +28,7 @@ BATCH = 8
 
 
 def share(pipe: Any, images: list[Image.Image], captions: list[str], settings: Settings) -> tuple[float, float]:
-    """(seconds of the inversion without the auto-encoder, share of them outside the network)."""
+    """Seconds of an inversion without the auto-encoder, and the share of them outside the network, 0 to 1."""
     entered, network = 0.0, 0.0
 
     def enter(*_: object) -> None:
@@ -50,8 +51,8 @@ def share(pipe: Any, images: list[Image.Image], captions: list[str], settings: S
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--runs", type=int, default=7, help="timed inversions of each kind")
+    parser.add_argument("--dtype", default="float32", help="precision of the network")
     args = parser.parse_args()
     chosen = pictures.load("validation").first(BATCH)
     images = to_pil(chosen.pixels)
@@ -70,7 +71,7 @@ def main() -> None:
         runs = [share(pipe, images, chosen.captions, settings) for _ in range(args.runs)]
         seconds, outside = (statistics.median(column) for column in zip(*runs, strict=True))
         spread = f"{min(r[1] for r in runs):.1%} to {max(r[1] for r in runs):.1%}"
-        print(f"{name:14s} {seconds:6.2f} s an inversion, outside the network {outside:.1%} (of the runs: {spread})")
+        print(f"{name:14s} {seconds:6.2f} s per inversion, outside the network {outside:.1%} (runs from {spread})")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The held-out pictures that benchmarks and tests run on, at 64 pixels, with their captions.
+"""The held-out pictures on which benchmarks and tests run, at 64 x 64 pixels, with their captions.
 
-One lossless sheet and one JSON list per split, and 512 prompts of the training split, lie in benchmarks/pictures;
-training/held_out.py made them. ``validation`` is for tuning, ``test`` for reporting, ``artist`` is an artist no model
-ever saw.
+The folder benchmarks/pictures holds one lossless sheet and one JSON list per split, and 512 prompts of the training
+split. training/held_out.py made them. The splits are ``validation`` for tuning, ``test`` for reported results, and
+``artist``, the pictures of an artist on whose work no model was trained.
 """
 
 import json
@@ -21,7 +21,13 @@ SIDE, COLUMNS = 64, 24
 
 @dataclass(frozen=True)
 class PictureSet:
-    """Pictures (N, 3, 64, 64) in [0, 1] with their concept and style, as named in captions."""
+    """Pictures with their concepts and styles.
+
+    Attributes:
+        pixels: (N, 3, 64, 64) in [0, 1].
+        concepts: what each picture shows, as named in its caption.
+        styles: the style of each picture, as named in its caption.
+    """
 
     pixels: Tensor
     concepts: list[str]
@@ -32,17 +38,20 @@ class PictureSet:
 
     @property
     def captions(self) -> list[str]:
+        """The caption of each picture, which is also its prompt."""
         return [f"{concept}, {style} style" for concept, style in zip(self.concepts, self.styles, strict=True)]
 
     def first(self, count: int) -> "PictureSet":
+        """The first ``count`` pictures."""
         return self.part(0, count)
 
     def part(self, start: int, stop: int) -> "PictureSet":
+        """The pictures from ``start`` to before ``stop``."""
         return PictureSet(self.pixels[start:stop], self.concepts[start:stop], self.styles[start:stop])
 
 
 def load(split: str) -> PictureSet:
-    """One split, in a fixed shuffled order, so that the first n are a fair sample."""
+    """One of ``SPLITS``. The pictures are in a fixed random order, so that the first n are a fair sample."""
     rows = json.loads((FOLDER / f"{split}.json").read_text())
     sheet = np.asarray(Image.open(FOLDER / f"{split}.webp").convert("RGB"))
     tiles = sheet.reshape(-1, SIDE, COLUMNS, SIDE, 3).transpose(0, 2, 4, 1, 3).reshape(-1, 3, SIDE, SIDE)

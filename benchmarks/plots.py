@@ -1,4 +1,4 @@
-"""Quality against passes, like figure 8 of the paper: one panel per sampler, one line per family of methods."""
+"""Plot of quality against passes, like figure 8 of the paper: one panel per sampler, one line per family of methods."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from renoise.metrics import Summary, interval
 
 __all__ = ["STYLE", "reconstruction"]
 
-# Okabe and Ito's colours, told apart with any colour vision, and a marker each for print.
+# Colours of Okabe and Ito, which are distinct with any colour vision, and a marker each for print without colour.
 STYLE = dict(
     zip(
         FAMILIES,
@@ -39,7 +39,12 @@ STYLE = dict(
 
 
 def reconstruction(rows: Sequence[dict[str, str]], path: Path) -> None:
-    """Mean with its 95 % interval, and the 5th percentile dashed, in dB to the auto-encoder's round trip."""
+    """Plot PSNR to the auto-encoder's round trip: the mean with its 95 % interval, and the 5th percentile (dashed).
+
+    Args:
+        rows: records of `benchmarks.reconstruction`.
+        path: PNG file to write.
+    """
     matplotlib.use("agg")
     samplers = list(dict.fromkeys(row["sampler"] for row in rows))
     across = min(2, len(samplers))
@@ -69,7 +74,7 @@ def _panel(axis: Any, methods: dict[str, Block], title: str) -> None:
         mean, p5 = [statistics.mean(each) for each in scores], [Summary.of(each).p5 for each in scores]
         low, high = zip(*(interval(each, draws=DRAWS) for each in scores), strict=True)
         look = {"color": colour, "zorder": 3 if ours else 2}
-        # options are different methods at about the same cost, not one at several
+        # the options of ReNoise are different methods at about the same cost, so no line joins them
         joined, dashed = ("none", "none") if family == "ReNoise, its options" else ("-", "--")
         axis.plot(x, mean, ls=joined, marker=marker, ms=6, lw=2.6 if ours else 1.3, label=family, **look)
         axis.plot(x, p5, ls=dashed, lw=1.3 if ours else 0.8, alpha=0.8, **look)
@@ -77,7 +82,7 @@ def _panel(axis: Any, methods: dict[str, Block], title: str) -> None:
             axis.fill_between(x, low, high, alpha=0.15, lw=0, color=colour)
     ticks = sorted({passes(block) for block in methods.values()})
     axis.set_xscale("log")
-    axis.set_xlim(ticks[0] / 1.2, ticks[-1] * 1.2)  # 50 and 51 passes are no axis apart
+    axis.set_xlim(ticks[0] / 1.2, ticks[-1] * 1.2)  # margins, since 50 and 51 passes alone are too close for an axis
     axis.set_xticks(_apart(ticks), [str(tick) for tick in _apart(ticks)])
     axis.minorticks_off()
     axis.set_title(title, fontsize=11)
@@ -87,7 +92,7 @@ def _panel(axis: Any, methods: dict[str, Block], title: str) -> None:
 
 
 def _apart(ticks: list[int]) -> list[int]:
-    """Those far enough from the one before to be labelled on a log axis."""
+    """The ticks that are far enough from the one before for a label on a logarithmic axis."""
     kept = ticks[:1]
     for tick in ticks[1:]:
         if tick >= 1.25 * kept[-1]:

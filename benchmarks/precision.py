@@ -2,7 +2,7 @@
 
     python -m benchmarks.precision
 
-The inversion's own state is float32 in both; the auto-encoder of the embedded models too.
+The latents of the inversion and the auto-encoder are float32 in both cases.
 """
 
 import argparse
@@ -21,7 +21,7 @@ BATCH = 16
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", default="validation", choices=pictures.SPLITS)
-    parser.add_argument("--count", type=int, default=32)
+    parser.add_argument("--count", type=int, default=32, help="how many pictures, from the first on")
     args = parser.parse_args()
     chosen = pictures.load(args.split).first(args.count)
     images = to_pil(chosen.pixels)
@@ -41,7 +41,7 @@ def main() -> None:
         low, high = metrics.interval(image)
         print(
             f"{dtype:9s} {statistics.mean(image):.2f} dB [{low:.2f}, {high:.2f}] to the picture, "
-            f"{statistics.mean(trip):.2f} to the round trip, {seconds / args.count:.3f} s a picture"
+            f"{statistics.mean(trip):.2f} to the round trip, {seconds / args.count:.3f} s per picture"
         )
 
 

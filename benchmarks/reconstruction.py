@@ -1,15 +1,17 @@
-"""Reconstruction and editing of held-out emoji: methods of inversion x samplers x budgets, one record per picture.
+"""Reconstruction and editing of held-out emoji, for every method of inversion, sampler and number of passes.
 
     python -m benchmarks.reconstruction                      # 128 pictures of the test split, all samplers, docs
     python -m benchmarks.reconstruction --docs-only          # tables and plots again, from the records
     python -m benchmarks.reconstruction --list               # methods with their passes
 
-Records go to benchmarks/results/reconstruction-*.csv, whole methods at a time: an interrupted run goes on where it was
-when the same command is given again, and methods whose settings or weights have changed since are measured anew.
+Records, one row per picture, go to benchmarks/results/reconstruction-*.csv.  They are written for whole methods at a
+time, so an interrupted run continues when the same command is given again.  Methods whose settings or weights have
+changed since are measured again.
 
-Every picture of an artist whom no model ever saw, by the presets and the plain reversal that they must not fall below:
+This command runs all pictures of the artist on whose work no model was trained, with some presets and with plain
+reversal, below which no preset may fall:
 
-    python -m benchmarks.reconstruction --split artist --count 765 --edits none --only "plain reversal" \
+    python -m benchmarks.reconstruction --split artist --count 765 --edits none --only "plain reversal" \\
         --only "few-step, 8 passes" --only "few-step, 16 passes" --only "many-step, 51 passes"
 """
 
@@ -41,7 +43,10 @@ BATCH = 64
 def measured(
     pipe: Any, chosen: pictures.PictureSet, first: int, method: Method, edits: Edits | None, judge: Judge
 ) -> list[Row]:
-    """Rows of one batch, whose first picture has the number `first`; one picture's failure spares the others."""
+    """Rows of one batch, whose first picture has the number `first`.
+
+    If a result is not finite, the pictures are run one by one, so that one failure does not affect the others.
+    """
     started = time.perf_counter()
     try:
         found = run(pipe, chosen, first, method)
@@ -68,13 +73,13 @@ def measured(
 
 
 def passes_of(pipe: Any, method: Method) -> int:
-    """Forward passes per picture of an inversion."""
+    """Forward passes per picture that an inversion by this method takes."""
     table = Adapter(pipe).schedule(method.fine or method.settings.num_inference_steps)
     return count_passes(table, method.settings)
 
 
 def chosen_methods(args: argparse.Namespace) -> Iterator[tuple[str, Method, bool]]:
-    """Sampler, method, and whether its edits are made, of everything asked for."""
+    """What the arguments ask for: name of the sampler, method, and whether its edits are made."""
     for name in args.sampler or SAMPLERS:
         few_step = SAMPLERS[name].few_step
         for method in methods(SAMPLERS[name]):
@@ -85,7 +90,7 @@ def chosen_methods(args: argparse.Namespace) -> Iterator[tuple[str, Method, bool
 
 
 def check(rows: list[dict[str, str]]) -> str:
-    """How many pictures failed, and how many fell below their own plain reversal, by sampler and method."""
+    """A text: how many pictures failed, and for each method how many are worse than with plain reversal."""
     lines = [f"{sum(float(row['finite']) == 0 for row in rows)} of {len(rows)} results are not finite"]
     floor = {(row["sampler"], row["number"]): row for row in rows if row["method"] == "plain reversal"}
     for sampler, method in dict.fromkeys((row["sampler"], row["method"]) for row in rows):
@@ -98,7 +103,7 @@ def check(rows: list[dict[str, str]]) -> str:
 
 
 def measure(args: argparse.Namespace, records: Records) -> None:
-    """Add to the records what they lack of everything asked for."""
+    """Measure what the arguments ask for and the records do not hold yet, and add it to the records."""
     judge, chosen = models.judge(), pictures.load(args.split).first(args.count)
     edits = Edits.of(chosen, judge)
     for sampler in args.sampler or SAMPLERS:
@@ -125,13 +130,17 @@ def measure(args: argparse.Namespace, records: Records) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", default="test", choices=pictures.SPLITS)
-    parser.add_argument("--count", type=int, default=128, help="pictures, the first so many")
-    parser.add_argument("--dtype", default="float32", help="of the networks")
-    parser.add_argument("--sampler", action="append", choices=list(SAMPLERS), help="only this one; repeatable")
-    parser.add_argument("--only", action="append", metavar="NAME", help="only this method; repeatable")
-    parser.add_argument("--edits", choices=["few", "all", "none"], help="by default all with few steps, few with many")
-    parser.add_argument("--output", type=Path, default=ROOT, help="folder that gets benchmarks/results and docs")
-    parser.add_argument("--docs-only", action="store_true", help="measure nothing")
+    parser.add_argument("--count", type=int, default=128, help="how many pictures, from the first on")
+    parser.add_argument("--dtype", default="float32", help="precision of the networks")
+    parser.add_argument("--sampler", action="append", choices=list(SAMPLERS), help="only this sampler; can be repeated")
+    parser.add_argument("--only", action="append", metavar="NAME", help="only this method; can be repeated")
+    parser.add_argument(
+        "--edits",
+        choices=["few", "all", "none"],
+        help="whose edits to make; by default all with few-step samplers, few with others",
+    )
+    parser.add_argument("--output", type=Path, default=ROOT, help="folder for benchmarks/results and docs")
+    parser.add_argument("--docs-only", action="store_true", help="only make tables and plots from the records")
     parser.add_argument("--list", action="store_true", help="print methods and passes, and measure nothing")
     args = parser.parse_args()
     asked = list(chosen_methods(args))
@@ -145,7 +154,9 @@ def main() -> None:
     records = Records(args.output / "benchmarks/results" / f"{name}.csv")
     if not args.docs_only:
         measure(args, records)
-    rows = sorted(records.rows(), key=lambda row: list(SAMPLERS).index(row["sampler"]))  # whatever was measured first
+    rows = sorted(
+        records.rows(), key=lambda row: list(SAMPLERS).index(row["sampler"])
+    )  # in a fixed order of the samplers
     print(check(rows))
     suffix = "" if args.split == "test" else f"-{args.split}{args.count}"
     docs = args.output / "docs"
@@ -157,7 +168,7 @@ def main() -> None:
 
 
 def show(asked: list[tuple[str, Method, bool]]) -> None:
-    """Print what was asked for, with its passes per picture."""
+    """Print the methods that the arguments ask for, with their passes per picture."""
     for sampler in dict.fromkeys(name for name, _, _ in asked):
         pipe = models.load(SAMPLERS[sampler].model, scheduler=SAMPLERS[sampler].scheduler)
         total = 0
@@ -168,7 +179,9 @@ def show(asked: list[tuple[str, Method, bool]]) -> None:
             evaluations = passes_of(pipe, method) + 2 * backward + steps * (1 + 2 * guided * edits)
             total += evaluations
             print(f"{sampler:26s} {method.name:40s} {passes_of(pipe, method):4d} passes{', edited' if edits else ''}")
-        print(f"{sampler}: about {total} network evaluations a picture, generation included, a backward pass as two\n")
+        print(
+            f"{sampler}: about {total} network evaluations per picture (with generation; a backward pass counts as 2)\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Raw records of a bench: a CSV that grows by whole blocks of rows, and beside it a JSON that says how it was made.
+"""Raw records of a benchmark: a CSV that grows by blocks of rows, and next to it a JSON that says how it was made.
 
-A block is what one (sampler, method) gave, one row per picture.  It is in the file wholly or not at all, because files
-are written aside and moved into place.  The JSON holds what each block depended on; a block is kept by the next run of
-the same command unless that has changed.  A change of the library's code is not noticed: delete both files after one.
+A block is the result of one sampler and method, with one row per picture.  The CSV holds a block completely or not at
+all, because a new file is written first and then moved over the old one.  The JSON holds what each block depends on.
+The next run of the same command keeps a block unless that has changed.  Changes of the library's code are not noticed:
+delete both files after such a change.
 """
 
 from __future__ import annotations
@@ -25,19 +26,24 @@ Row = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Records:
-    """The two files; `path` is that of the CSV."""
+    """The two files of a benchmark.
+
+    Attributes:
+        path: path of the CSV.  The JSON has the same name with another suffix.
+    """
 
     path: Path
 
     def rows(self) -> list[dict[str, str]]:
+        """All rows, none if there is no file yet."""
         return read(self.path) if self.path.exists() else []
 
     def has(self, sampler: str, method: str, depends: str) -> bool:
-        """Whether this block was measured, with the same dependencies."""
+        """Whether this block was measured with the same dependencies."""
         return self.path.exists() and self._about()["blocks"].get(f"{sampler}: {method}") == depends
 
     def add(self, sampler: str, method: str, depends: str, rows: Sequence[Row]) -> None:
-        """Append a block, in the place of an outdated one."""
+        """Append a block.  It replaces an older one of the same sampler and method."""
         about = self._about()
         about["blocks"][f"{sampler}: {method}"] = depends
         kept = [row for row in self.rows() if (row["sampler"], row["method"]) != (sampler, method)]
@@ -55,12 +61,13 @@ class Records:
 
 
 def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV, as texts by column."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
-    """All columns of any row, in the order in which they come up."""
+    """Write rows as CSV.  The columns are those of all rows, in the order of their first appearance."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".csv.part")
     with aside.open("w", newline="") as file:
@@ -71,7 +78,7 @@ def write(path: Path, rows: Sequence[Row]) -> None:
 
 
 def machine() -> dict[str, str]:
-    """What seconds depend on."""
+    """The machine and the software on which measured times depend."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -88,7 +95,7 @@ def machine() -> dict[str, str]:
 
 
 def fingerprint(module: torch.nn.Module) -> str:
-    """Eight hexadecimal digits that change with the weights."""
+    """Eight hexadecimal digits of a hash of the weights."""
     digest = hashlib.sha256()
     for value in module.state_dict().values():
         digest.update(value.detach().float().numpy().tobytes())

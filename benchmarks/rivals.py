@@ -1,22 +1,23 @@
-"""Other methods of inversion, written from their papers' formulas: solvers and methods for `Settings`.
+"""Methods of inversion by other authors, written from the formulas of their papers, for use in `Settings`.
 
-In the letters of `renoise.core.table` a step of a sampler is z_s = a z_t + b m(z_t) + n eps; inversion seeks the fixed
-point of g(z) = (z_s - b m(z) - n eps) / a, which is z_t.
+In the letters of `renoise.core.table` a step of a sampler is z_s = a z_t + b m(z_t) + n eps.  Inversion looks for z_t,
+which is the fixed point of g(z) = (z_s - b m(z) - n eps) / a.
 
-* **AIDI** (Pan et al., "Effective Real Image Editing with Accelerated Iterative Diffusion Inversion", ICCV 2023): its
-  empirical acceleration averages the last two images of the map, z^(k+1) = g(z^(k)) / 2 + g(z^(k-1)) / 2.  Its other
-  one is Anderson's, which `renoise.core.solvers` has.
-* **Damping**, the textbook's cure for a fixed point that is circled, z^(k+1) = z^(k) / 2 + g(z^(k)) / 2.
+* **AIDI** (Pan et al., "Effective Real Image Editing with Accelerated Iterative Diffusion Inversion", ICCV 2023).  Its
+  empirical acceleration averages the last two values of g, z^(k+1) = g(z^(k)) / 2 + g(z^(k-1)) / 2.  Its other
+  acceleration is Anderson's, which `renoise.core.solvers` has.
+* **Damping**, the textbook method for iterations that circle the fixed point: z^(k+1) = z^(k) / 2 + g(z^(k)) / 2.
 * **GNRI** (Samuel et al., "Lightning-Fast Image Inversion and Editing for Text-to-Image Diffusion Models", ICLR 2025):
-  Newton-Raphson steps on one number, the residual's norm and a prior,
+  Newton-Raphson steps on one number, the sum of the residual's norm and a prior,
 
-      F(z) = ||z - g(z)||_1 + lambda ||z - mu||^2 / (2 sigma^2),        z_i <- z_i - F(z) / (D dF/dz_i),
+      F(z) = ||z - g(z)||_1 + lambda ||z - mu||^2 / (2 sigma^2),        z_i <- z_i - F(z) / (D dF/dz_i).
 
-  where N(mu, sigma^2) is the forward process from z_s, alpha_t / alpha_s z_s and sigma_t^2 - (alpha_t / alpha_s)^2
-  sigma_s^2, and D how many numbers z has.  A step takes one pass forward and one backward.  Written from memory of the
-  formula; where dF/dz_i is near 0 the quotient is bounded, see `gnri`.
+  N(mu, sigma^2) is the forward process from z_s, with mu = alpha_t / alpha_s z_s and
+  sigma^2 = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2.  D is how many numbers z has.  An iteration takes one forward
+  and one backward pass.  The formula was written from memory, and the quotient is bounded if dF/dz_i is near 0 (see
+  `gnri`).
 * **Edit-friendly noise maps** (Huberman-Spiegelglas et al., "An Edit Friendly DDPM Noise Space", CVPR 2024): every z_t
-  is the picture noised on its own, and the noise of each step whatever leads from one to the next.
+  is the image with noise of its own, and the noise of each step is whatever leads from one z_t to the next.
 """
 
 from __future__ import annotations
@@ -34,17 +35,20 @@ from renoise.core.trajectory import StepReport, Trajectory
 
 __all__ = ["Linearised", "blended", "damped", "edit_friendly", "gnri"]
 
-_STEEPEST_PRIOR = 1e-6  # least variance of the prior, for steps between levels that are all but alike
+_LEAST_VARIANCE = 1e-6  # of the prior, for steps between nearly equal noise levels
 
 
 @dataclass(frozen=True, eq=False)
 class Linearised(Query):
-    """Asks for m at the latents and, from the same evaluation, for (dm/dz)^T cotangent(m): [2 * batch, ...] in all."""
+    """Asks for m at the latents and, from the same evaluation, for (dm/dz)^T cotangent(m).
+
+    The answer holds both in this order, [2 * batch, ...].
+    """
 
     cotangent: Callable[[Tensor], Tensor] = torch.zeros_like
 
     def answer(self, denoise: Denoiser) -> Tensor:
-        """One pass forward and one backward, through a denoiser that autograd can look through."""
+        """One forward and one backward pass.  The denoiser must be differentiable by autograd."""
         with torch.enable_grad():
             z = self.z.detach().requires_grad_()
             m = denoise(replace(self, z=z))
@@ -53,7 +57,7 @@ class Linearised(Query):
 
 
 def blended(reverse: Callable[[Tensor], Tensor], start: Tensor) -> Generator[Tensor, Tensor, None]:
-    """AIDI's iteration as a solver of `renoise.core.solvers`: g is affine in m, so predictions are averaged instead."""
+    """AIDI's iteration as a solver (see `renoise.core.solvers`).  It averages predictions, because g is affine in m."""
     before = yield start
     z = reverse(before)
     while True:
@@ -62,7 +66,7 @@ def blended(reverse: Callable[[Tensor], Tensor], start: Tensor) -> Generator[Ten
 
 
 def damped(reverse: Callable[[Tensor], Tensor], start: Tensor) -> Generator[Tensor, Tensor, None]:
-    """Half steps as a solver of `renoise.core.solvers`."""
+    """Damping as a solver (see `renoise.core.solvers`)."""
     z = start
     while True:
         z = (z + reverse((yield z))) / 2
@@ -71,14 +75,18 @@ def damped(reverse: Callable[[Tensor], Tensor], start: Tensor) -> Generator[Tens
 def gnri(
     table: StepTable, z_0: Tensor, noises: Tensor | None, *, passes: int, prior: float, flattest: float
 ) -> Generator[Query, Tensor, Trajectory]:
-    """Invert by guided Newton-Raphson steps, `passes` forward and as many backward a step of the sampler.
+    """Invert by GNRI, as a method of `Settings`.
 
-    F is a mean over an image's numbers here, which leaves the step as it is.
+    F is the mean over the numbers of an image here instead of the sum, which does not change z_i.
 
     Args:
+        table: the sampler's rows.
+        z_0: clean latents [batch, ...].
+        noises: the sampler's noise [step, batch, ...], None if it draws none.
+        passes: iterations per step of the sampler, each with one forward and one backward pass.
         prior: lambda, 0 or more.
-        flattest: dF/dz_i is kept at least this / D from 0, with its sign, so that no number jumps further than the mean
-            residual divided by it.  That of the bare residual is 1 / D.
+        flattest: least absolute value of D dF/dz_i.  Smaller ones are replaced by it and keep their sign, so that no
+            number of z moves further than F divided by this value.  Without prior and network, D dF/dz_i is 1 or -1.
     """
     z, reports = z_0, []
     each = (-1, *[1] * (z_0.ndim - 1))
@@ -106,9 +114,13 @@ def gnri(
 
 
 def edit_friendly(table: StepTable, z_0: Tensor, noises: Tensor | None) -> Generator[Query, Tensor, Trajectory]:
-    """Invert by independently noised latents; `noises` [step, batch, ...] noise them.  One pass per step with noise.
+    """Invert by edit-friendly noise maps, as a method of `Settings`.  Takes one pass per step that draws noise.
 
-    A step without noise, usually the last, is left to miss.  The whole noise is residual, so all of it counts as moved.
+    The latents of all steps are noised independently, by `noises` [step, batch, ...].  The error of a step without
+    noise, usually the last, stays.  The whole noise of a step is residual noise, so all of it counts as moved.
+
+    Raises:
+        ValueError: the sampler draws no noise.
     """
     if noises is None:
         raise ValueError("edit-friendly inversion needs a sampler that draws noise")
@@ -126,12 +138,12 @@ def edit_friendly(table: StepTable, z_0: Tensor, noises: Tensor | None) -> Gener
 
 
 def _forward(table: StepTable, step: int, z_s: Tensor) -> tuple[Tensor, float]:
-    """Mean and variance of z_t given z_s by the forward process; the row after the last is the clean latent."""
+    """Mean and variance of z_t given z_s by the forward process.  After the last row z_s is the clean latent."""
     alpha, sigma = table.alpha[step].item(), table.sigma[step].item()
     last = step + 1 == len(table)
     ratio = alpha if last else alpha / table.alpha[step + 1].item()
     below = 0.0 if last else table.sigma[step + 1].item()
-    return ratio * z_s, max(sigma**2 - (ratio * below) ** 2, _STEEPEST_PRIOR)
+    return ratio * z_s, max(sigma**2 - (ratio * below) ** 2, _LEAST_VARIANCE)
 
 
 def _report(table: StepTable, step: int, passes: int, residuals: Tensor) -> StepReport:

@@ -1,4 +1,4 @@
-"""Invert a batch of pictures by any method of the bench, and regenerate it."""
+"""Invert a batch of pictures by any method of the benchmark, and generate from the result."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["Run", "run"]
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A batch as one method inverted it.
+    """A batch inverted by one method.
 
     Attributes:
-        inversion: what it found.
-        backward: backward passes per picture.
-        steps: of the generation, where it is to take other steps than the inversion did.
+        inversion: the inversion.
+        backward: number of backward passes per picture.
+        steps: number of steps for generating, if it differs from that of the inversion.
     """
 
     inversion: Inversion
@@ -34,7 +34,11 @@ class Run:
     steps: int | None = None
 
     def generate(self, prompts: Sequence[str], guidance_scale: float = 1.0) -> Tensor:
-        """Pictures [batch, 3, height, width] of other prompts from the same noise; raises ValueError on NaN."""
+        """Pictures [batch, 3, height, width] in [0, 1], generated with these prompts from the noise that was found.
+
+        Raises:
+            ValueError: a picture is not finite.
+        """
         scene = replace(self.inversion.scene, prompts=tuple(prompts), guidance_scale=guidance_scale)
         pixels = self.inversion.regenerate(scene, self.steps)
         if not pixels.isfinite().all():
@@ -43,7 +47,7 @@ class Run:
 
 
 def run(pipe: Any, chosen: pictures.PictureSet, first: int, method: Method) -> Run:
-    """Invert pictures that draw their noise from seeds `first`, `first` + 1 ..., whatever the method."""
+    """Invert pictures.  Their noise comes from the seeds `first`, `first` + 1 ..., whatever the method."""
     generators = [torch.Generator().manual_seed(first + i) for i in range(len(chosen))]
     steps = method.settings.num_inference_steps
     settings = replace(method.settings, num_inference_steps=method.fine or steps)

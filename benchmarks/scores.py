@@ -1,4 +1,4 @@
-"""What is recorded of each picture: fidelity, statistics of what was found, and success of two kinds of edit."""
+"""What is recorded of each picture: fidelity, statistics of latents and noise, and the success of two kinds of edit."""
 
 from __future__ import annotations
 
@@ -28,14 +28,19 @@ Scores = dict[str, Tensor]  # column: [batch]
 
 @dataclass(frozen=True)
 class Edits:
-    """What each picture is asked to become: another concept in its style, and its concept in another style."""
+    """Two edits of each picture: another concept in its own style, and its own concept in another style.
+
+    Attributes:
+        concepts: the other concept of each picture.
+        styles: the other style of each picture.
+    """
 
     concepts: list[str]
     styles: list[str]
 
     @classmethod
     def of(cls, chosen: pictures.PictureSet, judge: Judge) -> Edits:
-        """The concept of the next picture; of the judge's styles a picture's own aside, each in turn."""
+        """Edits for pictures: the concept of the next picture, and in turn one of the judge's other styles."""
         styles = []
         for i, own in enumerate(chosen.styles):
             others = [style for style in judge.styles if style != own]
@@ -43,19 +48,21 @@ class Edits:
         return cls(chosen.concepts[1:] + chosen.concepts[:1], styles)
 
     def part(self, start: int, stop: int) -> Edits:
+        """The edits of the pictures from `start` to before `stop`."""
         return Edits(self.concepts[start:stop], self.styles[start:stop])
 
 
 def reconstructed(run: Run) -> Scores:
-    """Fidelity, and how far latents and noise are from white.
+    """Fidelity, and how far z_T and the noise are from white noise, one score per picture [batch] in each column.
 
-    z_T is measured in units of its level, the noise over the steps that draw any: mean of the steps and, for the
-    standard deviation, also the step furthest from 1.  `noise_travel` is the RMS over these steps of how far noise
-    moved towards a residual, 0 to 1 and above: side information.
+    `z_std` is in units of sqrt(alpha^2 + sigma^2) at the noisiest level, so 1 for white noise.  The noise columns are
+    means over the steps that draw noise.  `noise_std_furthest` is the standard deviation at the step where it is
+    furthest from 1.  `noise_travel` is the RMS over these steps of how far the noise moved towards a residual, as a
+    share of the length of white noise.  It measures side information.
     """
     inversion = run.inversion
     found, ceiling, z_T = run.generate(inversion.scene.prompts or ()), inversion.round_trip(), inversion.latents  # noqa: N806
-    level = torch.hypot(inversion.table.alpha[0], inversion.table.sigma[0]).item()
+    size = torch.hypot(inversion.table.alpha[0], inversion.table.sigma[0]).item()
     white = whiteness(z_T)
     scores = {
         "finite": torch.ones(len(found)),
@@ -63,7 +70,7 @@ def reconstructed(run: Run) -> Scores:
         "psnr_image": metrics.psnr(found, inversion.pixels),
         "ssim": metrics.ssim(found, inversion.pixels),
         "ceiling": metrics.psnr(ceiling, inversion.pixels),
-        "z_std": white.std / level,
+        "z_std": white.std / size,
         "z_neighbour": white.neighbour,
     }
     noises, steps = inversion.trajectory.noises, inversion.table.n.nonzero().flatten().tolist()
@@ -82,10 +89,11 @@ def reconstructed(run: Run) -> Scores:
 
 
 def edited(run: Run, chosen: pictures.PictureSet, edits: Edits, judge: Judge, guidance_scale: float) -> Scores:
-    """Probabilities and success by the judge, and fidelity to the source, of both edits.
+    """The judge's probabilities for both edits, their success, and their PSNR to the source.
 
-    `hit`: what was wanted comes first; `concept_source`: the probability of the old concept; `style_kept`: whether a
-    style edit still shows its concept.
+    `concept_hit` and `style_hit` are 1 if the judge's first choice is what was asked for.  `concept_target` and
+    `style_target` are its probabilities of that, and `concept_source` that of the old concept.  `style_kept` is 1 if
+    the judge still finds the concept first after an edit of the style.
     """
     pixels = run.inversion.pixels
     new = run.generate([f"{c}, {s} style" for c, s in zip(edits.concepts, chosen.styles, strict=True)], guidance_scale)
@@ -109,10 +117,10 @@ def edited(run: Run, chosen: pictures.PictureSet, edits: Edits, judge: Judge, gu
 
 
 def failed(count: int) -> Scores:
-    """Pictures that could not be inverted or generated at all: 0 dB, so that no mean forgets them."""
+    """Scores of pictures that could not be inverted or generated: 0 dB, so that they count in every mean."""
     return {name: torch.zeros(count) for name in ("finite", *FIDELITY[:3])}
 
 
 def _at(likely: Tensor, names: tuple[str, ...], wanted: list[str]) -> Tensor:
-    """[batch, name] at one name each."""
+    """Of probabilities [batch, name], those of one wanted name per picture [batch]."""
     return likely[range(len(wanted)), [names.index(name) for name in wanted]]

@@ -1,5 +1,8 @@
-"""Records of a bench as Markdown tables: per sampler, what needs latents only, what needs noise that was fitted to the
-picture (side information), and edits."""
+"""Records of the benchmark as Markdown tables.
+
+Each sampler has a table of the methods that need latents only, one of the methods whose noise was fitted to the picture
+(side information), and one of edits.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from renoise.metrics import Summary, interval
 __all__ = ["blocks", "column", "markdown", "page"]
 
 Block = list[dict[str, str]]  # the rows of one sampler and method
-DRAWS = 1000
+DRAWS = 1000  # resamples of the bootstrap intervals
 
 
 def blocks(rows: Sequence[dict[str, str]], sampler: str) -> dict[str, Block]:
-    """Rows of each method, those of the fewest passes first within a family."""
+    """Rows of each method of a sampler, ordered by family and then by passes."""
     families = list(dict.fromkeys(row["family"] for row in rows))
     mine: dict[str, Block] = {}
     for row in rows:
@@ -27,23 +30,24 @@ def blocks(rows: Sequence[dict[str, str]], sampler: str) -> dict[str, Block]:
 
 
 def column(block: Block, name: str) -> list[float]:
-    """The numbers that a method has in one column; none where it was not measured."""
+    """The numbers of a method in one column, without the rows in which it is empty."""
     return [float(row[name]) for row in block if row[name] != ""]
 
 
 def passes(block: Block) -> int:
-    """Forward passes per picture, of pictures that did not fail."""
+    """Forward passes per picture.  Pictures that failed have 0 passes and do not count."""
     return int(max(column(block, "passes")))
 
 
 def markdown(lines: Sequence[dict[str, str]]) -> str:
+    """A Markdown table of lines with the same keys, which become its head."""
     keys = list(lines[0])
     body = [list(line.values()) for line in lines]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [keys, ["---"] * len(keys), *body])
 
 
 def page(rows: Sequence[dict[str, str]]) -> str:
-    """All tables of all samplers."""
+    """The tables of all samplers, as one Markdown text."""
     parts = []
     for sampler in dict.fromkeys(row["sampler"] for row in rows):
         mine = blocks(rows, sampler)

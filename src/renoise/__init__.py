@@ -5,7 +5,7 @@
     inv = renoise.invert(pipe, "picture.png", prompt="red apple, blob style")
     inv.edit("green apple, blob style").save("edited.png")
 
-Importing this costs torch and nothing else; diffusers and transformers are imported when a pipeline is used.
+Importing this package imports torch. diffusers and transformers are imported when a pipeline is used.
 """
 
 from renoise import models, presets

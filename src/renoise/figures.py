@@ -1,6 +1,6 @@
-"""Figures: pictures side by side with a title and a caption each, and contact sheets; PIL only.
+"""Figures: images side by side, each with a title and a caption, and contact sheets.  Uses PIL only.
 
-Pictures are PIL images of any size.  Lengths are in pixels of the figure.
+Images are PIL images of any size.  Lengths are in pixels of the figure.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["Panel", "comparison", "sheet"]
 
 _INK, _GREY, _RULE, _PAPER = "#1a1a1a", "#5c5c5c", "#d9d9d9", "#ffffff"
 _GAP, _MARGIN = 16, 20
-# PIL's built-in face draws ASCII and little else
+# PIL's built-in font has glyphs for ASCII and a few other characters
 _PLAIN = str.maketrans({"×": "x", "→": "->", "–": "-", "—": "-", "−": "-", "≥": ">=", "≤": "<=", "≈": "~"})
 _DRAWN = set("°’“”·…")
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a figure with the words above and below it; `caption` may hold line breaks."""
+    """One image of a figure, with the title above and the caption below it.  `caption` may hold line breaks."""
 
     image: Image.Image
     title: str
@@ -32,13 +32,17 @@ class Panel:
 
 
 def comparison(columns: Sequence[Panel], *, side: int = 256) -> Image.Image:
-    """One row of square panels: title above, picture, caption of up to two lines below.
+    """One row of square panels, each with a title above and a caption below, of up to two lines.
 
-    A picture keeps its aspect ratio and is as long as `side`: small ones are enlarged without smoothing, so that their
-    pixels stay what they are, large ones are reduced by LANCZOS.
+    Args:
+        columns: the panels, from left to right.
+        side: side of a panel in pixels, 64 or more.  An image keeps its aspect ratio, and its longer side becomes this
+            long.  Small images are enlarged without smoothing, so their pixels stay visible as squares.  Large images
+            are reduced with the Lanczos filter.
 
     Raises:
-        ValueError: no columns, a `side` under 64, or (ImageError) a picture without pixels.
+        ImageError: an image has no pixels.  This is a ValueError.
+        ValueError: there are no columns, or `side` is below 64.
     """
     if not columns:
         raise ValueError("a comparison needs at least one Panel")
@@ -54,7 +58,7 @@ def comparison(columns: Sequence[Panel], *, side: int = 256) -> Image.Image:
     draw = ImageDraw.Draw(figure)
     for index, panel in enumerate(columns):
         left = _MARGIN + index * (side + _GAP)
-        # titles stand on the pictures, captions hang from them
+        # titles end directly above the image, captions begin directly below it
         _write(draw, titles[index], font, _INK, left + side / 2, top - 8 - len(titles[index]) * _leading(font))
         _place(figure, panel.image, left, top, side)
         _write(draw, captions[index], small, _GREY, left + side / 2, top + side + 10)
@@ -64,15 +68,22 @@ def comparison(columns: Sequence[Panel], *, side: int = 256) -> Image.Image:
 def sheet(
     images: Sequence[Image.Image], captions: Sequence[str] | None = None, columns: int = 8, *, side: int = 128
 ) -> Image.Image:
-    """Contact sheet: rows of square panels, read like text, each with its caption of up to two lines.
+    """Contact sheet: rows of square panels, from left to right and top to bottom, each with a caption below.
+
+    Args:
+        images: the images.
+        captions: one per image, of up to two lines, or None.
+        columns: panels per row, 1 or more.
+        side: side of a panel in pixels, 64 or more.  Images are fitted into it as by `comparison`.
 
     Raises:
-        ValueError: no images, captions of another number, columns under 1, or a `side` under 64.
+        ImageError: an image has no pixels.  This is a ValueError.
+        ValueError: there are no images, not one caption per image, `columns` is below 1, or `side` below 64.
     """
     if not images:
         raise ValueError("a contact sheet needs at least one image")
     if captions is not None and len(captions) != len(images):
-        raise ValueError(f"{len(captions)} captions for {len(images)} images: one each, or None")
+        raise ValueError(f"{len(captions)} captions for {len(images)} images: pass one each, or None")
     if columns < 1:
         raise ValueError(f"columns {columns} must be at least 1")
     _check_side(side)
@@ -95,11 +106,11 @@ def sheet(
 
 def _check_side(side: int) -> None:
     if side < 64:
-        raise ValueError(f"side {side}: panels under 64 pixels leave no room for words")
+        raise ValueError(f"side {side}: panels under 64 pixels leave no room for text, so pass 64 or more")
 
 
 def _place(figure: Image.Image, image: Image.Image, left: int, top: int, side: int) -> None:
-    """Paste a picture, centred in its square, with a hairline around it: many pictures are white at the edge."""
+    """Paste an image, centred in its square, with a thin line around it, because many images are white at the edge."""
     image = open_image(image)
     longest = max(image.size)
     factor = -(-side // longest)
@@ -116,7 +127,7 @@ def _place(figure: Image.Image, image: Image.Image, left: int, top: int, side: i
 def _font(size: float) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size=round(max(11, size)))
     if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError("this PIL was built without FreeType, which figures need: install the wheel of pillow")
+        raise RuntimeError("figures need a PIL built with FreeType, and this one is not: run pip install pillow")
     return font
 
 
@@ -125,9 +136,9 @@ def _leading(font: ImageFont.FreeTypeFont) -> int:
 
 
 def _lines(text: str, font: ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:
-    """Break a text at spaces into lines of about the same length that fit `width`.
+    """Break a text at spaces into at most `most` lines of about the same length that fit `width`.
 
-    What goes beyond `most` lines, or is too wide a word, ends in dots.
+    Text that does not fit is cut off and ends in dots.
     """
     text = _drawable(text)
     lines = _wrapped(text, font, width)
@@ -166,7 +177,7 @@ def _shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 def _drawable(text: str) -> str:
-    """The text in glyphs that the face has: accents dropped, other alphabets as question marks."""
+    """The text in characters that the font has: without accents, and with a question mark for other alphabets."""
     plain = []
     for character in text.translate(_PLAIN):
         if character in _DRAWN or character == "\n":

@@ -1,8 +1,9 @@
-"""The judge: an image-text scorer that says which concept and which style an emoji picture shows.
+"""The judge: an image-text scorer that says which concept and which style an emoji image shows.
 
-Two small towers map pictures and texts to unit vectors; the score of a pair is their scaled product, as in CLIP
-(Radford et al. 2021). It was trained on the training split only (training/judge.py), apart from every generator, so
-it can measure generated and edited pictures. Its own accuracy on held-out pictures, its ceiling, is in its card.
+Two small networks (towers) map images and texts to unit vectors.  The score of a pair is their scaled dot product, as
+in CLIP (Radford et al., ICML 2021).  The judge was trained on the training split only (training/judge.py) and shares no
+weights with a generator, so it can measure generated and edited images.  Its accuracy on real held-out images, which is
+the ceiling for generated ones, is in its model card.
 """
 
 import json
@@ -15,13 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STAGES = ((32, 1), (64, 2), (128, 2), (256, 0))  # width and blocks; each stage halves the side
+STAGES = ((32, 1), (64, 2), (128, 2), (256, 0))  # channels and blocks of each stage, which halves the side
 WORD_WIDTH = 128
 EMBEDDING = 256
 SIZE = 64
 
 
 class Block(nn.Module):
+    """A residual block of two convolutions."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
@@ -38,7 +41,7 @@ class Block(nn.Module):
 
 
 class Towers(nn.Module):
-    """Pictures (B, 3, 64, 64) in [-1, 1] and token ids (n, length) with mask to unit vectors of 256 numbers."""
+    """The two networks, for images and for texts; both return unit vectors of 256 numbers."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -48,7 +51,7 @@ class Towers(nn.Module):
             halved = nn.Conv2d(before, width, 4, stride=2, padding=1)
             self.stages.append(nn.Sequential(halved, *(Block(width) for _ in range(blocks))))
             before, side, means = width, side // 2, means + width
-        # Emoji are centred: where a part lies says what it is. How it is drawn shows in the means of every stage.
+        # Emoji are centred, so the position of a part tells the concept. The means of every stage tell the style.
         self.parts = nn.Sequential(
             nn.GroupNorm(8, before), nn.SiLU(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(before * side**2, EMBEDDING)
         )
@@ -58,6 +61,7 @@ class Towers(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(3.0))
 
     def embed_images(self, pixels: Tensor) -> Tensor:
+        """Unit vectors (B, 256) of images (B, 3, 64, 64) in [-1, 1]."""
         x, means = pixels, []
         for stage in self.stages:
             x = stage(x)
@@ -65,16 +69,18 @@ class Towers(nn.Module):
         return F.normalize(self.parts(x).float() + self.manner(torch.cat(means, 1)), dim=-1)
 
     def embed_tokens(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Unit vectors (n, 256) of texts, given as token ids (n, length) and their mask."""
         weight = mask.float()[:, :, None]
         mean = (self.words(ids) * weight).sum(1) / weight.sum(1).clamp(min=1)
         return F.normalize(self.text_head(mean), dim=-1)
 
     def scores(self, images: Tensor, texts: Tensor) -> Tensor:
+        """Scores (B, n) of image vectors against text vectors."""
         return self.log_scale.exp() * images @ texts.T
 
 
 def tokenise(tokenizer: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Token ids and mask (n, length), without the start and end marks."""
+    """Token ids (n, length) without start and end tokens, and the mask, 1 for tokens and 0 for padding."""
     rows = [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
     length = max(1, *(len(row) for row in rows))
     ids = torch.tensor([[*row, *[0] * (length - len(row))] for row in rows])
@@ -84,7 +90,14 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Judge:
-    """A loaded judge. ``concepts`` and ``styles`` are the names it chooses among."""
+    """A loaded judge.
+
+    Attributes:
+        towers: its networks.
+        tokenizer: of its texts, that of the embedded models.
+        concepts: the names of the concepts that it chooses from.
+        styles: the names of the styles that it chooses from.
+    """
 
     towers: Towers
     tokenizer: Any
@@ -93,6 +106,7 @@ class Judge:
 
     @classmethod
     def load(cls, folder: Path, tokenizer: Any) -> "Judge":
+        """Load a judge from a folder with config.json and model.safetensors."""
         from safetensors.torch import load_file
 
         config = json.loads((folder / "config.json").read_text())
@@ -103,31 +117,38 @@ class Judge:
 
     @torch.no_grad()
     def scores(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
-        """Scores (B, n) of pictures (B, 3, H, W) in [0, 1] against texts; a softmax over a row gives probabilities."""
+        """Scores (B, n) of images (B, 3, H, W) in [0, 1] against n texts.
+
+        A softmax over a row gives the probability of each text.
+        """
         if pixels.shape[-2:] != (SIZE, SIZE):
             pixels = F.interpolate(pixels, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
         images = self.towers.embed_images(pixels.float() * 2 - 1)
         return self.towers.scores(images, self.towers.embed_tokens(*tokenise(self.tokenizer, texts)))
 
     def concept_probabilities(self, pixels: Tensor) -> Tensor:
-        """(B, number of concepts), rows sum to 1, in the order of ``concepts``."""
+        """Probabilities (B, number of concepts) in the order of ``concepts``, for images (B, 3, H, W) in [0, 1]."""
         return self.scores(pixels, self.concepts).softmax(-1)
 
     def style_probabilities(self, pixels: Tensor) -> Tensor:
-        """(B, number of styles), rows sum to 1, in the order of ``styles``."""
+        """Probabilities (B, number of styles) in the order of ``styles``, for images (B, 3, H, W) in [0, 1]."""
         return self.scores(pixels, [f"{style} style" for style in self.styles]).softmax(-1)
 
     def accuracy(self, pixels: Tensor, concepts: Sequence[str], styles: Sequence[str]) -> dict[str, float]:
-        """How often the judge finds what is asked for.
+        """How often the judge recognises the concept and the style that images should show.
 
         Args:
-            pixels: pictures (B, 3, H, W) in [0, 1].
-            concepts: the concept that each is to show, of ``concepts``.
-            styles: the style of each.
+            pixels: images (B, 3, H, W) in [0, 1].
+            concepts: the concept of each image, one of the judge's ``concepts``.
+            styles: the style of each image.
 
         Returns:
-            Shares of the pictures: "top1" whose concept is the judge's first, "top5" whose concept is among its first
-            five, and "style" whose style is its first.  Without "style" where it does not know all of them.
+            Shares of the images: "top1", the judge's first choice is the concept; "top5", the concept is among its
+            first five; "style", its first choice is the style.  There is no "style" if the judge does not know all of
+            the styles.
+
+        Raises:
+            ValueError: a concept that the judge does not know.
         """
         concept = torch.tensor([self.concepts.index(name) for name in concepts])
         top = torch.cat([self.concept_probabilities(part) for part in torch.split(pixels, 64)]).topk(5).indices

@@ -1,6 +1,6 @@
-"""Scores of pictures against pictures, and honest summaries of many scores.
+"""Scores that compare images with images, and summaries of many scores.
 
-Pictures are float tensors [batch, channels, height, width] in [0, 1]; scores are float64 on the CPU, one per picture.
+Images are float tensors [batch, channels, height, width] in [0, 1].  Scores are float64 on the CPU, one per image.
 """
 
 from __future__ import annotations
@@ -19,23 +19,29 @@ Values = Sequence[float] | npt.NDArray[np.float64] | Tensor
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB with peak 1, -10 log10(mean squared difference), [batch]; inf when identical.
+    """Peak signal-to-noise ratio in dB for a peak of 1: -10 log10(mean squared difference).
+
+    Returns:
+        One score per image [batch], inf for identical images.
 
     Raises:
-        ValueError: the shapes differ, or values lie outside [0, 1].
+        ValueError: the shapes differ, or values lie outside [0, 1] or are NaN.
     """
     a, b = _pair(a, b)
     return -10 * torch.log10((a - b).square().flatten(1).mean(dim=1))
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity [batch] by scikit-image: uniform 7x7 window, mean over channels, data range 1.
+    """Structural similarity by scikit-image, with a uniform 7x7 window, data range 1 and the mean over channels.
 
-    Pictures with a side under 7 pixels take the largest odd window that fits, down to 3.
+    Images with a side below 7 pixels use the largest odd window that fits, down to 3x3.
+
+    Returns:
+        One score per image [batch], 1 for identical images.
 
     Raises:
-        ImportError: scikit-image is missing.
-        ValueError: the shapes differ, values lie outside [0, 1], or a side is under 3 pixels.
+        ImportError: scikit-image is not installed.
+        ValueError: the shapes differ, values lie outside [0, 1] or are NaN, or a side is below 3 pixels.
     """
     try:
         from skimage.metrics import structural_similarity
@@ -44,7 +50,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     a, b = _pair(a, b)
     side = min(a.shape[-2:])
     if side < 3:
-        raise ValueError(f"ssim compares windows of 3 pixels and more, the pictures are {list(a.shape[-2:])}: use psnr")
+        raise ValueError(f"ssim needs sides of 3 pixels or more, and the images are {list(a.shape[-2:])}: use psnr")
     window = min(7, side - 1 + side % 2)
     scores = [
         float(structural_similarity(x.numpy(), y.numpy(), win_size=window, data_range=1.0, channel_axis=0))
@@ -54,12 +60,19 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def interval(values: Values, seed: int = 0, *, level: float = 0.95, draws: int = 10_000) -> tuple[float, float]:
-    """Interval of the mean by the percentile bootstrap: (low, high) at confidence `level`.
+    """Confidence interval of the mean, by the percentile bootstrap.
 
-    Resampling is seeded by `seed` alone; the global random state is not touched.
+    Args:
+        values: the scores, 1 or more.
+        seed: seed of the resampling.  The global random state is not used.
+        level: confidence, between 0 and 1.
+        draws: number of resamples, 1 or more.
+
+    Returns:
+        (low, high) in the unit of the scores.
 
     Raises:
-        ValueError: no values, NaN among them, or a level that is not between 0 and 1.
+        ValueError: there are no values, some are NaN, or `level` or `draws` is out of its range.
     """
     array = _array(values)
     if not 0 < level < 1:
@@ -67,7 +80,7 @@ def interval(values: Values, seed: int = 0, *, level: float = 0.95, draws: int =
     if draws < 1:
         raise ValueError(f"draws {draws} must be at least 1; 10000 is usual")
     rng = np.random.default_rng(seed)
-    # one resample at a time: thousands of values times thousands of draws do not fit in memory
+    # one resample at a time, because thousands of values times thousands of draws do not fit in memory
     means = np.array([rng.choice(array, size=array.size).mean() for _ in range(draws)])
     # a method without interpolation, which an infinite mean (identical pictures) would turn into NaN
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
@@ -76,17 +89,27 @@ def interval(values: Values, seed: int = 0, *, level: float = 0.95, draws: int =
 
 @dataclass(frozen=True)
 class Summary:
-    """What many scores of the kind "higher is better" come to; failures hide in a mean, so the low end is shown."""
+    """Summary of many scores for which higher is better.
+
+    A mean can hide failures, so the low end of the scores is part of the summary.
+
+    Attributes:
+        count: number of scores.
+        mean: mean of the scores.
+        median: median of the scores.
+        p5: 5th percentile, the lowest score such that at least 5 % of the scores are equal or lower.
+        worst: lowest score.
+    """
 
     count: int
     mean: float
     median: float
-    p5: float  # fifth percentile: a value of the sample, at least 5 % of which is no better
+    p5: float
     worst: float
 
     @classmethod
     def of(cls, values: Values) -> Summary:
-        """Summarise scores; raises ValueError when there are none or NaN is among them."""
+        """Summarise scores.  Raises ValueError if there are none or some are NaN."""
         array = _array(values)
         return cls(
             count=array.size,
@@ -101,13 +124,13 @@ def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Both in float64 on the CPU, checked."""
     if a.ndim != 4 or a.shape != b.shape:
         raise ValueError(
-            f"two batches [batch, channels, height, width] of one shape, not {list(a.shape)}, {list(b.shape)}"
+            f"pass two batches [batch, channels, height, width] of one shape, not {list(a.shape)}, {list(b.shape)}"
         )
     for pixels in (a, b):
-        # written so that NaN fails too; rounding may carry a decoder's output just past the ends
+        # written such that NaN fails too; 1e-3 allows for rounding in a decoder's output
         if pixels.numel() == 0 or not bool(((pixels >= -1e-3) & (pixels <= 1 + 1e-3)).all()):
             raise ValueError(
-                "pixels must be floats in [0, 1] and not NaN: divide bytes by 255, map [-1, 1] by x / 2 + 0.5"
+                "pixels must be floats in [0, 1] and not NaN: divide bytes by 255, convert [-1, 1] by x / 2 + 0.5"
             )
     return a.detach().to("cpu", torch.float64), b.detach().to("cpu", torch.float64)
 
@@ -115,9 +138,9 @@ def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def _array(values: Values) -> npt.NDArray[np.float64]:
     array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"a list of at least one score is needed, not an array of shape {array.shape}")
+        raise ValueError(f"pass a list of at least one score, not an array of shape {array.shape}")
     if bool(np.isnan(array).any()):
         raise ValueError(
-            f"{int(np.isnan(array).sum())} of {array.size} scores are NaN: find out why, do not average them"
+            f"{int(np.isnan(array).sum())} of {array.size} scores are NaN: find out why before you average them"
         )
     return array

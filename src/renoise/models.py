@@ -1,10 +1,11 @@
-"""The embedded models: small stock diffusers pipelines that ship with the package and need no network.
+"""The embedded models: small stock diffusers pipelines that ship with the package and need no internet access.
 
-* ``emoji``: text to 64-pixel emoji, many steps (DDIM 50, guidance about 4).
-* ``emoji-turbo``: distilled from it, four steps without guidance (ancestral Euler or LCM). It shares text encoder and
-  auto-encoder with ``emoji``.
+* ``emoji``: text to emoji images of 64 x 64 pixels, in many steps (DDIM 50, guidance about 4).
+* ``emoji-turbo``: distilled from ``emoji``, in four steps without guidance (ancestral Euler or LCM). It shares the text
+  encoder and the auto-encoder with ``emoji``.
 
-Their cards (weights/*/README.md) say how they were trained and how they score; training/ rebuilds them.
+Their model cards (weights/*/README.md) say how they were trained and how they score. The scripts in training/ rebuild
+them.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ def load(name: str | os.PathLike[str], *, dtype: str | torch.dtype = "float32", 
     """Loads an embedded model as a stock ``StableDiffusionPipeline``, or any diffusers pipeline from a folder or hub.
 
     Args:
-        name: one of ``NAMES`` (local files only), the folder of a diffusers pipeline, or its name on the hub.
-        dtype: precision that the networks run in; the inversion keeps its own state in float32 whatever it is.
-        scheduler: name of a diffusers scheduler class to put in place of the model's own, e.g. ``"LCMScheduler"``.
+        name: one of ``NAMES`` (these need local files only), the folder of a diffusers pipeline, or its name on the
+            Hugging Face hub.
+        dtype: precision in which the networks run. The inversion keeps its latents in float32 in any case.
+        scheduler: name of a diffusers scheduler class that replaces the model's own, e.g. ``"LCMScheduler"``.
 
     Raises:
-        ValueError: an unknown name, precision or scheduler.
+        ValueError: the name, the precision or the scheduler is unknown.
     """
     precision = network_dtype(dtype)
     name = os.fspath(name)
@@ -50,14 +52,14 @@ def load(name: str | os.PathLike[str], *, dtype: str | torch.dtype = "float32", 
     if kind is not None:
         pipe.scheduler = kind.from_config(pipe.scheduler.config)
     if name in NAMES:
-        # its auto-encoder stays float32: it is small, and its precision is the ceiling
+        # The auto-encoder stays float32: it is small, and no reconstruction can be better than its round trip.
         for network, wanted in ((pipe.unet, precision), (pipe.text_encoder, precision), (pipe.vae, torch.float32)):
-            torch.nn.Module.to(network, wanted)  # not network.to, which logs a warning about any cast
+            torch.nn.Module.to(network, wanted)  # because network.to logs a warning about the cast
     return pipe
 
 
 def _embedded(name: str) -> Any:
-    """A `StableDiffusionPipeline`; the few-step model shares all but UNet and scheduler with the other."""
+    """A `StableDiffusionPipeline`. The few-step model has only its UNet and scheduler to itself."""
     own = ("unet", "scheduler") if name == "emoji-turbo" else ()
     pipe = loading.load_embedded(WEIGHTS / "emoji", {part: WEIGHTS / name / part for part in own})
     # Convolutions on a CPU are faster in this layout.
@@ -67,13 +69,13 @@ def _embedded(name: str) -> Any:
 
 
 def name_of(pipe: Any) -> str | None:
-    """Which embedded model a pipeline is, or None."""
+    """The name of the embedded model that a pipeline is, or None."""
     source = Path(str(getattr(denoiser(pipe).config, "_name_or_path", "")))
     return source.parent.name if source.parent.parent == WEIGHTS else None
 
 
 def judge() -> Judge:
-    """The embedded image-text scorer that benchmarks and tests measure generated and edited pictures with."""
+    """The embedded image-text scorer, with which benchmarks and tests measure generated and edited images."""
     from transformers import CLIPTokenizer
 
     return Judge.load(

@@ -1,4 +1,4 @@
-"""Settings by name, with what they should reach and where they come from; and which of them a pipeline gets."""
+"""Presets: settings with a name, what they reach, and where they come from; and which of them a pipeline gets."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Preset:
     """Settings with a name.
 
     Attributes:
-        name: for ``renoise.invert(..., preset=name)``.
-        settings: what it stands for; ``dataclasses.replace`` changes a part of them.
-        score: what these settings should reach, in dB and passes, and on what that was measured.
-        source: where their numbers come from.
+        name: the name to pass as ``renoise.invert(..., preset=name)``.
+        settings: the settings.  ``dataclasses.replace`` makes a copy with some of them changed.
+        score: the PSNR in dB that these settings reach, on what that was measured, and the network passes they take.
+        source: where the numbers in the settings come from.
     """
 
     name: str
@@ -33,22 +33,23 @@ class Preset:
 def _two_regions(
     boundary: float, near_image: tuple[int, tuple[int, int]], above: tuple[int, tuple[int, int]]
 ) -> tuple[Region, ...]:
-    """Two regions of (iterations, window) each."""
+    """Two regions, below and above `boundary`, each from (iterations, (first, last) pass of the averaging window)."""
     return tuple(
         Region(below, iterations, window(*passes, iterations))
         for below, (iterations, passes) in ((boundary, near_image), (math.inf, above))
     )
 
 
-# At 4 steps the paper's boundary, t = 250 of 1000, parts the step nearest the image from the others.  That step is
-# t = 249 on SDXL Turbo's grid but t = 259 on that of the LCM sampler, so the LCM preset puts the boundary just above.
+# With 4 steps the paper's boundary, t = 250 of 1000, separates the step nearest the image from the others.  That step
+# is t = 249 with the sampler of SDXL Turbo but t = 259 with the LCM sampler, so the LCM preset has its boundary above.
 _BOUNDARY = 0.25
 _LCM_BOUNDARY = 0.26
 
-# The published bound is 18 units of L2 at 512 pixels, where a latent has 4 x 64 x 64 numbers: sqrt(dim) = 128.
+# The published bound is 18 in L2 at 512 pixels, where latents have 4 x 64 x 64 numbers, so sqrt(dim) = 128.
 _CORRECTION = 18 / 128
 
-# This library's own.  A sampler that draws no noise has none to match or to absorb with, so these suit both kinds.
+# This library's own settings.  They suit samplers with and without noise, because matching and absorption do nothing
+# where no noise is drawn.
 _FEW_STEP = Settings(
     regions=(Region(iterations=2),),
     solver="anderson",
@@ -60,9 +61,11 @@ _FEW_STEP = Settings(
 )
 _MANY_STEP = replace(_FEW_STEP, regions=(Region(),), nearest=1, num_inference_steps=50)
 _OWN = "this library, chosen on validation pictures"
-_FOUR_STEPS = "64 validation pictures, emoji-turbo in 4 steps, dB to the auto-encoder's round trip (5th percentile): "
+_FOUR_STEPS = (
+    "emoji-turbo in 4 steps, 64 validation pictures, mean dB to the auto-encoder's round trip (and 5th percentile): "
+)
 
-# Names with "paper" or "reference" are the published method and nothing else.
+# Presets named "paper-..." or "reference-..." are the published method and nothing else.
 _ALL = (
     Preset(
         "paper-sd",
@@ -71,7 +74,7 @@ _ALL = (
             edit_losses=EditLosses(lambda_pair=10, lambda_kl=0.05),
             num_inference_steps=50,
         ),
-        score="not published for SD; 150 passes, 50 of them for the target of the edit losses",
+        score="not published for SD; 150 passes, of which 50 are for the target of the edit losses",
         source="paper, table 3, SD",
     ),
     Preset(
@@ -81,7 +84,8 @@ _ALL = (
             edit_losses=EditLosses(lambda_pair=10, lambda_kl=0.055),
             num_inference_steps=50,
         ),
-        score="30.1 dB without the edit losses (paper, fig. 8); 150 passes, 50 of them for the target",
+        score="30.1 dB without the edit losses (paper, fig. 8); 150 passes, of which 50 are for the target of the edit "
+        "losses",
         source="paper, table 3, SDXL",
     ),
     Preset(
@@ -92,8 +96,9 @@ _ALL = (
             correction=_CORRECTION,
             num_inference_steps=4,
         ),
-        score="22.1 dB (paper, table 2); 47 passes: 40 as the paper counts, 4 for targets and 3 for correction",
-        source="paper, table 3, SDXL Turbo; correction as its code, 18 in L2 at 512 pixels",
+        score="22.1 dB (paper, table 2); 47 passes: 40 as the paper counts, 4 for the targets of the edit losses and "
+        "3 for correction",
+        source="paper, table 3, SDXL Turbo; correction as in the paper's code, 18 in L2 at 512 pixels",
     ),
     Preset(
         "paper-lcm",
@@ -104,7 +109,7 @@ _ALL = (
             num_inference_steps=4,
         ),
         score="27.4 dB at 40 passes without edit losses (paper, fig. 8, LCM sampler); 39 passes here",
-        source="paper, table 3, LCM-LoRA; regions part above t = 259, the first step of the LCM sampler",
+        source="paper, table 3, LCM-LoRA; the boundary lies above t = 259, the LCM sampler's step nearest the image",
     ),
     Preset(
         "reference-sdxl-turbo",
@@ -114,20 +119,20 @@ _ALL = (
             correction=_CORRECTION,
             num_inference_steps=4,
         ),
-        score="22.1 dB (paper, table 2, by the defaults of its code); 43 passes",
+        score="22.1 dB (paper, table 2, with the defaults of the paper's code); 43 passes",
         source="defaults of the paper's code",
     ),
     Preset(
         "paper-flow",
         Settings(regions=(Region(iterations=1),), num_inference_steps=28),
         score="not measured on trained weights; 56 passes",
-        source="not published for flow matching: K = 1 as for many steps; 28 steps as SD3 and FLUX.1 dev",
+        source="not published for flow matching; K = 1 as in the paper for many steps, 28 steps as SD3 and FLUX.1 dev",
     ),
     Preset(
         "paper-flow-few-step",
         Settings(regions=(Region(iterations=9),), num_inference_steps=4),
         score="not measured on trained weights; 40 passes",
-        source="not published for flow matching: K = 9 as for 4 steps; 4 steps as FLUX.1 schnell",
+        source="not published for flow matching; K = 9 as in the paper for 4 steps, 4 steps as FLUX.1 schnell",
     ),
     Preset(
         "few-step",
@@ -152,23 +157,23 @@ _ALL = (
             regions=(Region(0.9, iterations=4), Region(iterations=3)),
             nearest=5,
         ),
-        score=_FOUR_STEPS + "ancestral Euler 44.8 (39.4), LCM 43.9 (38.3), without side information but with z_T at "
-        "2.0 and 2.3 times its level; 20 passes",
+        score=_FOUR_STEPS + "ancestral Euler 44.8 (39.4), LCM 43.9 (38.3), without side information, but the standard "
+        "deviation of z_T is 2.0 and 2.3 times that of its noise level; 20 passes",
         source=_OWN,
     ),
     Preset(
         "many-step",
         _MANY_STEP,
-        score="8 validation pictures, emoji without guidance, dB to the auto-encoder's round trip: DDIM 62.9, Euler "
-        "63.3, where K = 1 takes 100 passes to 57.4 and 51.0; 51 passes",
+        score="emoji without guidance, 8 validation pictures, mean dB to the auto-encoder's round trip: DDIM 62.9, "
+        "Euler 63.3; 51 passes (ReNoise with K = 1 reaches 57.4 and 51.0 in 100 passes)",
         source=_OWN,
     ),
     Preset(
         "flow",
         replace(_MANY_STEP, num_inference_steps=28),
-        score="8 validation pictures, emoji asked as a flow-matching model with shift 3: 60.7 dB, where K = 1 takes "
-        "56 passes to 45.9; 29 passes",
-        source="as many-step; 28 steps as the pipelines of SD3 and FLUX.1 dev",
+        score="emoji used as a flow-matching model with shift 3, 8 validation pictures, mean dB to the auto-encoder's "
+        "round trip: 60.7; 29 passes (ReNoise with K = 1 reaches 45.9 in 56 passes)",
+        source="as many-step, with 28 steps as in the pipelines of SD3 and FLUX.1 dev",
     ),
 )
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
@@ -178,9 +183,14 @@ PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
 def preset_name(
     pipeline: str, scheduler: str, config: Mapping[str, Any], *, few_step: bool = False, published: bool = False
 ) -> str:
-    """The key in `PRESETS` of the settings for a pipeline: this library's own, or those that were published.
+    """The name in `PRESETS` of the preset for a pipeline.
 
-    Other arguments as of `preset_for`.
+    Args:
+        pipeline: name of the pipeline's class.
+        scheduler: name of its scheduler's class.
+        config: the scheduler's configuration.
+        few_step: whether a flow-matching pipeline is known to be distilled to few steps.
+        published: whether to choose among the published presets instead of this library's own.
     """
     flow, consistency = _flow(scheduler, config), scheduler.startswith(("LCM", "TCD"))
     trailing = scheduler.startswith("Euler") and config.get("timestep_spacing") == "trailing"
@@ -216,18 +226,18 @@ def preset_for(
         pipeline: name of the pipeline's class.
         scheduler: name of its scheduler's class.
         config: the scheduler's configuration.
-        preset: one of `PRESETS` or its name, settings of one's own, "paper" for what was published for such a
-            pipeline, or None to choose this library's: few-step settings for the samplers that few-step models ship
-            with (LCM, TCD, Euler on a trailing grid), otherwise many steps.
+        preset: a preset, its name in `PRESETS`, settings of the user's own, "paper" for what was published for such a
+            pipeline, or None for this library's own preset.  That is a few-step preset for the samplers that few-step
+            models come with (LCM, TCD, and Euler with trailing timestep spacing), otherwise a many-step preset.
         few_step: whether a flow-matching pipeline is known to be distilled to few steps.
 
     Returns:
-        The settings.  Where they were chosen here for a network that does not predict noise, without the edit losses,
-        which would take its output for noise.
+        The settings.  If `preset` is None or "paper" and the network does not predict noise, they have no edit losses,
+        because those treat the network's output as noise.
 
     Raises:
-        TypeError: a preset that is none of these.
-        ValueError: an unknown name, or edit losses for a network that does not predict noise.
+        TypeError: `preset` is none of the above.
+        ValueError: the name is unknown, or the settings have edit losses and the network does not predict noise.
     """
     predicted = "velocity" if _flow(scheduler, config) else str(config.get("prediction_type", "epsilon"))
     predicts_noise = predicted == "epsilon"
@@ -252,15 +262,21 @@ def preset_for(
 
 
 def name_of(settings: Settings) -> str | None:
-    """The name of the preset with these settings, or None."""
+    """The name of the preset with exactly these settings, or None."""
     return next((preset.name for preset in PRESETS.values() if preset.settings == settings), None)
 
 
 def chosen_settings(adapter: Adapter, preset: str | Preset | Settings | None = None, **given: Any) -> Settings:
-    """The settings to use with a pipeline (see `preset_for`), with the given values, if not None, in place of its own.
+    """The settings to use with a pipeline (see `preset_for`), changed by the given values.
+
+    Args:
+        adapter: the wrapped pipeline.
+        preset: as for `preset_for`.
+        given: fields of `Settings` by name.  A value of None leaves the preset's value as it is.
 
     Raises:
-        TypeError, ValueError: an unknown preset, or a value that settings refuse.
+        TypeError: `preset` is neither a preset nor a name nor settings.
+        ValueError: the preset is unknown, or a value is not allowed in settings.
     """
     scheduler = adapter.pipe.scheduler
     settings = preset_for(

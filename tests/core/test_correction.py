@@ -169,9 +169,11 @@ def test_tensors_that_do_not_match_are_refused() -> None:
     noise = white(2, 4, 8, 8)
     for other in (noise[:1], noise.float()):
         for bound in (0.0, 0.14):
-            with pytest.raises(ValueError, match=r"noise is torch\.float64 \[2, 4, 8, 8\].*pass two alike"):
+            with pytest.raises(
+                ValueError, match=r"noise is torch\.float64 \[2, 4, 8, 8\].*pass two of one shape and dtype"
+            ):
                 correct(noise, other, bound=bound)
-        with pytest.raises(ValueError, match=r"pass two alike"):
+        with pytest.raises(ValueError, match=r"pass two of one shape and dtype"):
             travel(noise, other)
     for poor in (noise[0], noise[..., :1]):
         with pytest.raises(ValueError, match=r"neighbours.*sides 2 or more"):

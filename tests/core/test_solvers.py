@@ -124,14 +124,14 @@ def test_each_pass_asks_at_the_estimate_of_the_last(table: StepTable) -> None:
         torch.testing.assert_close(solution.residuals[k], rms)
 
 
-def test_the_nearest_point_is_the_one_of_the_smallest_residual_of_each_image(table: StepTable) -> None:
+def test_the_best_point_is_the_one_of_the_smallest_residual_of_each_image(table: StepTable) -> None:
     z_s, noise = white(0, 2, 3, 4, 6), white(1, 2, 3, 4, 6)
     harsh = torch.tensor([0.5, 8.0], dtype=torch.float64).view(2, 1, 1, 1)  # contracts, and does not
     solution, asked, told = renoised(table, z_s, noise, lambda z: harsh * z, iterations=3)
     best = solution.residuals.argmin(0)
     assert best.tolist() == [3, 0]
     for image, k in enumerate(best.tolist()):
-        assert solution.nearest[image].equal(asked[k][image])
+        assert solution.best[image].equal(asked[k][image])
         assert solution.prediction[image].equal(told[k][image])
 
 
@@ -268,7 +268,7 @@ def test_anderson_keeps_the_best_point_among_those_it_combines(seed: int) -> Non
     assert (best.values < solution.residuals[0]).sum() >= 3
     for image in range(4):
         nearest = asked[int(best.indices[image])][image]
-        assert solution.nearest[image].equal(nearest)
+        assert solution.best[image].equal(nearest)
         assert (solution.estimate[image] - nearest).norm() < 10 * nearest.norm()
 
 
@@ -316,7 +316,7 @@ def test_images_within_the_tolerance_no_longer_change(solver: Callable[..., Any]
         alone, _ = mapped(solver, lambda z: g(z.expand(3, -1))[image : image + 1], start[image : image + 1], 6, tol)  # noqa: B023
         assert alone.passes == min(passes, 6)
         torch.testing.assert_close(solution.estimate[image], alone.estimate[0])
-        torch.testing.assert_close(solution.nearest[image], alone.nearest[0])
+        torch.testing.assert_close(solution.best[image], alone.best[0])
         torch.testing.assert_close(
             solution.residuals[alone.passes - 1 :, image], alone.residuals[-1].expand(7 - alone.passes)
         )

@@ -1,4 +1,4 @@
-"""The demonstration: one picture that the models never saw, inverted, reconstructed and edited."""
+"""The demonstration: one image that the models never saw in training, inverted, reconstructed and edited."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ EDITS = ("green apple, blob style", "tangerine, blob style")
 
 
 def figure(pipe: Any, *, seed: int = 0) -> tuple[Image.Image, list[str]]:
-    """Original | auto-encoder | plain reversal | preset paper | preset fast | two edits by it; scores as text.
+    """A row of panels that compares ways of inversion, and its scores.
+
+    The panels are: original | auto-encoder | plain reversal | preset "paper" | preset "fast" | two edits with it.
 
     Args:
         pipe: an embedded model.
-        seed: of the sampler's noise.
+        seed: seed of the sampler's noise.
+
+    Returns:
+        The figure, and one line of text per panel.
     """
     settings = chosen_settings(Adapter(pipe))
     if name_of(settings) == "few-step":

@@ -1,12 +1,15 @@
-"""How many steps of a schedule are walked, and how many passes each of them may take.
+"""How many steps of a schedule an inversion walks, and how many network passes each of them may take.
 
-Without a total, each step takes one pass and the renoising iterations of its region; the step nearest the image those
-of `Settings.nearest`, if that is given.
+Without a total (`Settings.passes` is None), each step takes one pass and the renoising iterations of its region.  If
+`Settings.nearest` is given, the step nearest the image takes that many iterations instead of those of its region.
 
-A total of N passes is dealt out.  Each step takes one.  Where residuals are absorbed by the sampler's noise, the steps
-that draw none come next, since they have nothing to absorb with: four more each.  Elsewhere the step nearest the image
-gets one more: what it misses, no later step mends.  What is left goes round, one more per step, from the step nearest
-the image on.
+A total of N passes is distributed to the steps in this order:
+
+1. Every step gets one.
+2. If the sampler draws noise and the settings use absorption, each step without noise gets four more, because it has no
+   noise to absorb its residual.  Otherwise the step nearest the image gets one more, because no later step of the
+   reconstruction can repair its error.
+3. The rest is given out one by one, from the step nearest the image to the noisiest, then again from the start.
 """
 
 from __future__ import annotations
@@ -19,14 +22,14 @@ from renoise.core.table import StepTable
 
 __all__ = ["budget", "check_total", "kept_steps"]
 
-_UNABSORBED = 4  # more passes where nothing can be absorbed: from measurements on few-step models
+_UNABSORBED = 4  # further passes of a step that cannot absorb, chosen by measurements on few-step models
 
 
 def budget(table: StepTable, settings: Settings) -> tuple[int, ...]:
-    """Passes of the solver at each step, noisiest step first; with a tolerance, at most.
+    """Passes of the solver at each step, noisiest step first.  With a tolerance a step may take fewer.
 
     Raises:
-        ValueError: a total below one pass per step.
+        ValueError: the total in the settings is below one pass per step.
     """
     steps = len(table)
     check_total(settings, steps)
@@ -45,16 +48,16 @@ def budget(table: StepTable, settings: Settings) -> tuple[int, ...]:
 
 
 def check_total(settings: Settings, steps: int) -> None:
-    """Refuses, by ValueError, a total below one pass per step; a method of one's own may take fewer."""
+    """Raises ValueError for a total below one pass per step, unless the settings carry a method of the user's own."""
     if settings.method is None and settings.passes is not None and settings.passes < steps:
         raise ValueError(f"passes={settings.passes} for {steps} steps, which take one each: pass {steps} or more")
 
 
 def kept_steps(num_inference_steps: int, strength: float) -> int:
-    """How many steps of a schedule a strength leaves: int(num_inference_steps * strength), as in diffusers.
+    """How many steps of a schedule are walked at this strength: int(num_inference_steps * strength), as in diffusers.
 
     Raises:
-        ValueError: a strength that is not in (0, 1], or that leaves no step.
+        ValueError: the strength is not in (0, 1], or it leaves no step.
     """
     if not isinstance(strength, (int, float)) or not 0 < strength <= 1:
         raise ValueError(f"strength={strength!r} is not in (0, 1]; 1 inverts to pure noise, 0.5 half of the way")

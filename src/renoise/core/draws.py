@@ -1,4 +1,4 @@
-"""Random numbers of a batch, each image's from its own generator, so that a batch equals its images one by one."""
+"""Random numbers of a batch.  Each image draws from its own generator, so a batch gives what its images give alone."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def white_noise(
 
     Args:
         generators: one per image.
-        shape: of one image's latents.
-        steps: how many noises each image gets, drawn one after the other; None for one without that dimension.
-        device: where the noise is wanted; it is drawn where the generators are.
+        shape: shape of one image's latents.
+        steps: how many noises each image gets, drawn one after the other.  None draws one and omits that dimension.
+        device: device of the returned noise.  The noise is drawn on the device of the generators.
 
     Returns:
-        [batch, *shape], or [steps, batch, *shape].
+        [batch, *shape] if `steps` is None, else [steps, batch, *shape].
     """
     each = tuple(shape) if steps is None else (steps, *shape)
     drawn = [torch.randn(each, generator=g, dtype=torch.float32, device=g.device) for g in generators]

@@ -1,27 +1,27 @@
-r"""Edit-enhancement losses: nudge a predicted noise map towards white noise, by closed-form gradients.
+r"""Edit-enhancement losses: move a predicted noise map towards white noise by gradient steps.
 
 Editing after inversion works best when the network's predictions look like white noise.  ReNoise (Garibi et al., ECCV
-2024) therefore moves its predictions by a few gradient steps on
+2024) therefore changes its predictions by a few gradient steps on
 
     L_edit = lambda_pair L_pair + lambda_KL L_patch-KL.
 
-Both losses are short functions of sums, so their gradients are written out; nothing here uses autograd.
+The gradients of both losses are written out below in closed form, so nothing here uses autograd.
 
 **L_pair** is the auto-correlation loss of pix2pix-zero (Parmar et al., SIGGRAPH 2023, L_pair).  White noise is
-uncorrelated with its own rolled copies at every scale.  With n_0 one channel, n_l the levels of its average-pool
-pyramid, N_l their pixels and one roll r_l per level, the same for both axes,
+uncorrelated with its own rolled (cyclically shifted) copies at every scale.  Let n_0 be one channel, n_l the scales of
+its average-pool pyramid with N_l pixels each, and r_l one roll per scale, the same for both axes.  Then
 
     L_pair = sum_l  m_h(l)^2 + m_w(l)^2,        m_a(l) = mean(n_l * roll_a(n_l, r_l)),
 
-summed over the channels of an image.  The share of one level in the gradient is
+summed over the channels of an image.  One scale contributes to the gradient
 
     g_l = (2 / N_l) sum_a m_a(l) (roll_a(n_l, r_l) + roll_a(n_l, -r_l)),
 
-and coarser levels come back through the pooling: dL/dn_l = g_l + unpool(dL/dn_(l+1)) / 4.  The pyramid halves both
-sides while the shorter one stays at 8 pixels or more; the level below leaves out an odd last row or column.
+and the gradients of coarser scales pass back through the pooling: dL/dn_l = g_l + unpool(dL/dn_(l+1)) / 4.  The
+pyramid halves both sides while the shorter one stays at 8 pixels or more.  Pooling ignores an odd last row or column.
 
-**L_patch-KL** reads 4x4 patches, per channel, as Gaussians of mean mu and unbiased variance v.  It is twice the
-divergence of the prediction's Gaussians from the target's (mu', v'), with e = 1e-6,
+**L_patch-KL** describes each 4x4 patch of a channel by a Gaussian with the patch's mean mu and unbiased variance v.  It
+is twice the KL divergence of the prediction's Gaussians from those of a target (mu', v'), with e = 1e-6,
 
     L_patch-KL = sum over patches of  log((v' + e) / (v + e)) + (v + (mu - mu')^2) / (v' + e) - 1,
 
@@ -29,13 +29,13 @@ whose gradient at pixel x of a patch of n pixels is
 
     2 (mu - mu') / (n (v' + e))  +  2 (x - mu) / (n - 1) * (1 / (v' + e) - 1 / (v + e)).
 
-Rows and columns left over at the bottom and the right, fewer than a patch, belong to no patch: their gradient is 0.
+Rows and columns at the bottom and the right that do not fill a patch belong to none, so their gradient is 0.
 
-**One gradient step** is a step on L_patch-KL, then one on L_pair per roll, each taken where the last one ended; the
-rolls of a gradient step share lambda_pair evenly.  Channels, levels and patches are summed, not averaged: the lambdas
-of the paper apply as printed.
+**One gradient step** is a step on L_patch-KL, then one on L_pair for each roll, each from where the last one ended.
+The rolls of a gradient step share lambda_pair evenly.  Channels, scales and patches are summed, not averaged, so the
+lambdas of the paper apply as printed.
 
-Maps are float32 or float64 [batch, channel, height, width]; the images of a batch never meet.
+Maps are float32 or float64 [batch, channel, height, width].  Each image of a batch is treated on its own.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ _VARIANCE_FLOOR = 1e-6  # keeps the divergence finite on flat patches
 
 
 def pair_loss(x: Tensor, rolls: Tensor) -> tuple[Tensor, Tensor]:
-    """Auto-correlation loss of one roll per image, channel and pyramid level.
+    """Auto-correlation loss L_pair with one roll per image, channel and scale of the pyramid.
 
     Args:
         x: maps [batch, channel, height, width].
-        rolls: whole numbers [batch, channel, level], taken modulo the height and the width of their level.
+        rolls: whole numbers [batch, channel, scale], taken modulo the height and the width of their scale.
 
     Returns:
         The loss per image [batch] and its gradient, shaped as `x`.
 
     Raises:
-        ValueError: maps or rolls of another shape or dtype.
+        ValueError: the maps or the rolls have another shape or dtype.
     """
     _check_maps("x", x)
     check_rolls(rolls, (x.shape[0], *rolls_shape(x.shape)))
@@ -78,7 +78,7 @@ def pair_loss(x: Tensor, rolls: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def patch_kl(x: Tensor, target: Tensor, *, patch: int = _PATCH) -> tuple[Tensor, Tensor]:
-    """Divergence of the patches of `x`, read as Gaussians, from those of `target`.
+    """Patch divergence L_patch-KL of `x` from `target`.
 
     Args:
         x: maps [batch, channel, height, width].
@@ -89,7 +89,7 @@ def patch_kl(x: Tensor, target: Tensor, *, patch: int = _PATCH) -> tuple[Tensor,
         The loss per image [batch] and its gradient in `x`, shaped as `x`.
 
     Raises:
-        ValueError: maps that do not match, or that are smaller than a patch.
+        ValueError: the maps differ in shape or dtype, or are smaller than a patch.
     """
     _check_maps("x", x)
     _check_target(x, target, patch)
@@ -113,39 +113,40 @@ def enhance(
     steps: int,
     rolls: Tensor | None,
 ) -> Tensor:
-    """Move a prediction towards white noise by gradient steps on both losses, in the order the module's text gives.
+    """Move a prediction towards white noise by gradient steps on both losses, in the order described in the module.
 
     Args:
         prediction: the network's noise prediction [batch, channel, height, width].
-        target: its prediction at the clean latent noised to the same level, same shape; not read if `lambda_kl` is 0.
+        target: the network's prediction at the clean latent noised to the same level, same shape.  Not read if
+            `lambda_kl` is 0.
         lambda_pair: weight of the auto-correlation loss, 0 or more; 0 skips it.
         lambda_kl: weight of the patch divergence, 0 or more; 0 skips it.
-        steps: gradient steps, 0 or more.
-        rolls: int64 [batch, step, roll, channel, level] as `draw_rolls` returns it; not read if `lambda_pair` is 0.
+        steps: number of gradient steps, 0 or more.
+        rolls: int64 [batch, step, roll, channel, scale] as `draw_rolls` returns it.  Not read if `lambda_pair` is 0.
 
     Returns:
         A new tensor, shaped as `prediction`.
 
     Raises:
-        ValueError: a weight or count out of its range, or tensors that do not match.
+        ValueError: a weight or count is out of its range, or the tensors do not match.
     """
     _check_maps("prediction", prediction)
     for name, weight in (("lambda_pair", lambda_pair), ("lambda_kl", lambda_kl)):
         if not 0 <= weight < math.inf:
             raise ValueError(f"{name}={weight} is not a weight: pass 0 to skip this loss, or a positive number")
     if steps < 0:
-        raise ValueError(f"steps={steps} cannot be taken: pass 0 for none, or more")
+        raise ValueError(f"steps={steps} is no number of gradient steps: pass 0 or more")
     with torch.no_grad():
         x = prediction.clone(memory_format=torch.contiguous_format)
         maps = x.view(-1, *x.shape[-2:])
         if lambda_kl:
             if target is None:
-                raise ValueError(f"lambda_kl={lambda_kl} needs a target: pass the one to stay close to, or lambda_kl=0")
+                raise ValueError(f"lambda_kl={lambda_kl} needs a target: pass one like the prediction, or lambda_kl=0")
             _check_target(x, target, _PATCH)
             target_mean, target_variance, _ = _patch_moments(target, _PATCH)
         if lambda_pair:
             if rolls is None:
-                raise ValueError(f"lambda_pair={lambda_pair} needs rolls: pass those of draw_rolls, or lambda_pair=0")
+                raise ValueError(f"lambda_pair={lambda_pair} needs rolls: pass some from draw_rolls, or lambda_pair=0")
             check_rolls(rolls, (x.shape[0], steps, *rolls.shape[2:3], *rolls_shape(x.shape)))
             count = rolls.shape[2]
             rows = _row_starts(x, rolls.flatten(1, 2))
@@ -160,16 +161,19 @@ def enhance(
 
 
 def _row_starts(x: Tensor, rolls: Tensor) -> list[Tensor]:
-    """From rolls [batch, draw, channel, level], where each row of each rolled copy begins.
+    """Where each row of each rolled copy begins in the memory of `_pair`, for rolls [batch, draw, channel, scale].
 
-    `_pair` lays every row of the maps out twice in a line, so that each row of a rolled copy is one run of that memory.
-    The copies are: rows rolled by r, by -r, columns rolled by r, by -r.  Per level int64 [draw, copy * map * row].
+    `_pair` writes every row of the maps twice in a line, so a row of a rolled copy is one contiguous piece of memory.
+    The four copies are rows rolled by r, rows by -r, columns by r, columns by -r.
+
+    Returns:
+        For each scale int64 [draw, copy * map * row].
     """
     maps = x.shape[0] * x.shape[1]
     by_draw = rolls.to(x.device).transpose(0, 1).reshape(rolls.shape[1], maps, 1, -1)
     starts = []
-    for level, (height, width) in enumerate(pyramid(*x.shape[-2:])):
-        shift = by_draw[..., level]
+    for scale, (height, width) in enumerate(pyramid(*x.shape[-2:])):
+        shift = by_draw[..., scale]
         row = torch.arange(height, device=x.device)
         first = torch.arange(maps, device=x.device)[:, None] * height  # of each map
         rows = [(first + (row - s) % height) * 2 * width for s in (shift, -shift)]
@@ -179,8 +183,8 @@ def _row_starts(x: Tensor, rolls: Tensor) -> list[Tensor]:
 
 
 def _pair(maps: Tensor, rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """L_pair [map] and gradient [map, height, width] of this level and the ones below, given their row starts."""
-    starts, *below = rows
+    """L_pair [map] and gradient [map, height, width] of this scale and the coarser ones, given their row starts."""
+    starts, *coarser = rows
     count, height, width = maps.shape
     twice = torch.cat((maps, maps), -1)
     runs = twice.as_strided((twice.numel() - width + 1, width), (1, 1))
@@ -190,21 +194,21 @@ def _pair(maps: Tensor, rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     both *= (mean * (2 / (height * width)))[..., None, None]
     gradient = both[0].add_(both[1])
     value = (mean**2).sum(0)
-    if below:
-        value_below, gradient_below = _pair(avg_pool2d(maps, 2), below)
-        value += value_below
-        _blocks(gradient, 2).add_(gradient_below[:, :, None, :, None], alpha=0.25)
+    if coarser:
+        coarser_value, coarser_gradient = _pair(avg_pool2d(maps, 2), coarser)
+        value += coarser_value
+        _blocks(gradient, 2).add_(coarser_gradient[:, :, None, :, None], alpha=0.25)
     return value, gradient
 
 
 def _blocks(x: Tensor, side: int) -> Tensor:
-    """View of [..., height, width] as [..., block row, side, block column, side], less what fills no block."""
+    """View of [..., height, width] as [..., block row, side, block column, side], without rows that fill no block."""
     rows, columns = (size // side for size in x.shape[-2:])
     return x[..., : rows * side, : columns * side].view(*x.shape[:-2], rows, side, columns, side)
 
 
 def _patch_moments(x: Tensor, patch: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and unbiased variance [batch, channel, patch row, patch column]; pixels less their mean, as `_blocks`."""
+    """Mean and unbiased variance [batch, channel, patch row, patch column], and pixels minus mean as in `_blocks`."""
     mean = avg_pool2d(x, patch)
     centred = _blocks(x, patch) - mean[..., :, None, :, None]
     variance = avg_pool2d(centred.square().flatten(-4, -3).flatten(-2), patch) * (patch**2 / (patch**2 - 1))
@@ -213,37 +217,37 @@ def _patch_moments(x: Tensor, patch: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _add_kl_gradient(
     x: Tensor,
-    scale: float,
+    factor: float,
     mean: Tensor,
     variance: Tensor,
     centred: Tensor,
     target_mean: Tensor,
     target_variance: Tensor,
 ) -> None:
-    """Add `scale` times the gradient of L_patch-KL to `x`, in place."""
+    """Add `factor` times the gradient of L_patch-KL to `x`, in place."""
     pixels = centred.shape[-1] ** 2
     precision = 1 / (target_variance + _VARIANCE_FLOOR)
     offset = (mean - target_mean) * precision * (2 / pixels)
     slope = (precision - 1 / (variance + _VARIANCE_FLOOR)) * (2 / (pixels - 1))
     gradient = torch.addcmul(offset[..., :, None, :, None], slope[..., :, None, :, None], centred)
-    _blocks(x, centred.shape[-1]).add_(gradient, alpha=scale)
+    _blocks(x, centred.shape[-1]).add_(gradient, alpha=factor)
 
 
 def _check_maps(name: str, x: Tensor) -> None:
     if x.ndim != 4 or x.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"{name} is {x.dtype} {list(x.shape)}: the losses take float32 or float64 [batch, channel, height, width]; "
-            "half precision is off by a fifth, so convert with .float() first"
+            "half precision gives wrong losses (off by a fifth), so convert with .float() first"
         )
 
 
 def _check_target(x: Tensor, target: Tensor, patch: int) -> None:
     if target.shape != x.shape or target.dtype != x.dtype:
         raise ValueError(
-            f"target is {target.dtype} {list(target.shape)}, the maps are {x.dtype} {list(x.shape)}: pass one like them"
+            f"target is {target.dtype} {list(target.shape)}, the maps are {x.dtype} {list(x.shape)}: pass one alike"
         )
     if not 2 <= patch <= min(x.shape[-2:]):
         raise ValueError(
             f"maps of {x.shape[-2]}x{x.shape[-1]} pixels have no patches of {patch}x{patch} with a variance: use "
-            "larger latents, a patch from 2 up to their shorter side, or skip the divergence with lambda_kl=0"
+            "larger latents, a patch side from 2 to their shorter side, or skip this loss with lambda_kl=0"
         )

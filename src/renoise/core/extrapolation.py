@@ -1,15 +1,21 @@
-"""Guess a step's prediction from those of the steps before it.
+"""Extrapolate a step's prediction from the predictions of the two steps before it.
 
-Along the trajectory of a deterministic sampler the network's prediction changes slowly, so a step of an inversion need
-not start from z_s: reversing it by a prediction extrapolated from those of the last two steps, m_1 and before it m_2,
-lands next to the solution.  The line through them is
+Along the trajectory of a deterministic sampler the network's prediction changes slowly.  So an inversion need not start
+a step at z_s.  It can reverse the step with an extrapolated prediction and start there, close to the solution.  Let m_1
+be the prediction of the step inverted last and m_2 that of the step before it.  The straight line through them is
 
     m = m_1 + (phi - phi_1) / (phi_1 - phi_2) (m_1 - m_2),                phi = atan(sigma / alpha).
 
-The angle phi is the noise level as the network knows it, however latents are scaled.  Unlike the log of alpha / sigma
-it is finite from clean latents to pure noise, and predictions are straighter in it: DDIM in 20 steps, emoji-turbo, 21
-passes, mean dB to the round trip of 8 validation pictures: angle 42.0, index of the step 41.5, log 41.1, without slope
-38.9; reversing with two passes a step (40) 38.4.
+The angle phi is the noise level as the network knows it, independent of how latents are scaled.  Unlike the log of
+alpha / sigma it is finite from clean latents to pure noise, and predictions are closer to a straight line in it.
+Measured with DDIM in 20 steps on emoji-turbo, as the mean PSNR to the auto-encoder's round trip over 8 validation
+images:
+
+    line in phi, 21 passes                                  42.0 dB
+    line in the index of the step, 21 passes                41.5 dB
+    line in log(alpha / sigma), 21 passes                   41.1 dB
+    m = m_1, 21 passes                                      38.9 dB
+    no extrapolation, two passes per step, 40 passes        38.4 dB
 """
 
 from __future__ import annotations
@@ -28,10 +34,13 @@ def extrapolated(table: StepTable, step: int, predictions: Sequence[Tensor]) -> 
     """The prediction to expect at the noisier side of a step.
 
     Args:
-        table: the sampler's rows; alpha and sigma are read.
+        table: the sampler's rows, of which alpha and sigma are read.
         step: row of the table.
-        predictions: the network's at the rows after `step`, one or more, that of the next row last [batch, ...].  Of
-            one alone, it is what is returned.
+        predictions: the network's predictions [batch, ...] at the rows after `step`, one or more, ordered such that
+            the row next to `step` comes last.  A single prediction is returned as it is.
+
+    Returns:
+        A prediction [batch, ...].
     """
     if len(predictions) == 1:
         return predictions[0]

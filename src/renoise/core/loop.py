@@ -1,20 +1,20 @@
-"""The loop over the steps: from a clean latent to noise, and back.
+"""The loops over the steps: from a clean latent to noise, and back.
 
-`invert` walks a sampler's table from the image to the noise, solving each step for its noisier latent (`solvers`), and
-`replay` walks it forward again.  Both are generators: they yield a `Query`, are sent the network's prediction for it,
-and return their result, so they run behind a plain function (`drive`), a pipeline's own loop or a test alike.  A step
-of `invert` queries, in this order,
+`invert` walks a sampler's table from the image to the noise and solves each step for its noisier latent (see
+`renoise.core.solvers`).  `replay` walks the table forward again.  Both are generators: they yield a `Query`, are sent
+the network's prediction for it, and return their result.  So they work with a plain function (`drive`), with a
+pipeline's own loop, and with a formula in a test.  A step of `invert` makes these queries, in this order:
 
-* the points of its solver, as many as its `budget` allows.  The first also asks for the prediction at the clean latent
-  noised to this step's level, where the edit losses are on: their target;
-* for a step that draws noise and is to be corrected, one pass at the solution, whose residual noise (`correction`) the
-  noise moves towards.  The solution itself stays.
+* the points of its solver, as many as `renoise.core.budget` allows.  If the edit losses are on, the first query also
+  asks for their target: the prediction at the clean latent noised to this step's level;
+* if the step draws noise and the settings ask for correction, one more pass at the solution.  The noise of the step
+  moves towards the residual noise there (see `renoise.core.correction`), and the solution stays.
 
 Absorption needs no extra pass: the evaluated point with the smallest residual becomes z_t, and the noise moves towards
-its residual.  Solver, start, noise, budget and absorption are settings of their own; any go together.
+its residual.  Solver, start, noise, budget and absorption are separate settings that can be combined freely.
 
-Latents are float32 or float64 in loop space; predictions are brought to the latents' dtype.  The images of a batch
-never meet.  Nothing passed in is changed, and no random numbers are drawn here.
+Latents are float32 or float64 in loop space, and predictions are converted to the dtype of the latents.  Each image of
+a batch is treated on its own, no argument is changed, and no random numbers are drawn here.
 """
 
 from __future__ import annotations
@@ -60,15 +60,18 @@ def invert(
     Args:
         table: the sampler's rows.
         z_0: clean latent in loop space, float32 or float64 [batch, ...].
-        settings: all but steps and guidance are read.
-        noises: white noise [step, batch, ...], noisiest step first; needed by a sampler that draws noise.
-        forward_noise: white noise [batch, ...] of the edit losses' target; needed where lambda_kl > 0.
-        rolls: returns the rolls of one call of the edit losses for maps of a given shape, laid out as by
-            `rolls.draw_rolls`; needed where lambda_pair > 0.
-        keep_latents: whether the trajectory keeps the latents of every step, and not of the noisiest alone.
+        settings: all of them are used except the numbers of steps and guidance.
+        noises: white noise [step, batch, ...], noisiest step first.  Needed by a sampler that draws noise.
+        forward_noise: white noise [batch, ...] for the target of the edit losses.  Needed if lambda_kl > 0.
+        rolls: function from the shape of the maps to the rolls of one call of the edit losses, in the layout of
+            `renoise.core.rolls.draw_rolls`.  Needed if lambda_pair > 0.
+        keep_latents: whether the trajectory keeps the latents of every step instead of the noisiest only.
+
+    Returns:
+        A generator of queries that returns the trajectory.
 
     Raises:
-        ValueError: something needed is missing or of another shape, or a prediction that is not finite.
+        ValueError: something needed is missing or has another shape, or a prediction is not finite.
     """
     _check(table, z_0, noises)
     if settings.method is not None:
@@ -80,8 +83,8 @@ def invert(
     if losses and losses.lambda_kl and (forward_noise is None or forward_noise.shape != z_0.shape):
         raise ValueError(f"lambda_kl={losses.lambda_kl} noises the clean latent: pass forward_noise {list(z_0.shape)}")
     if losses and losses.lambda_pair and rolls is None:
-        raise ValueError(f"lambda_pair={losses.lambda_pair} rolls maps: pass rolls, a function that draws them")
-    aim = forward_noise.to(z_0) if forward_noise is not None else None
+        raise ValueError(f"lambda_pair={losses.lambda_pair} needs rolls: pass rolls=, a function that draws them")
+    target_noise = forward_noise.to(z_0) if forward_noise is not None else None
     used = list(noises.to(z_0).unbind()) if noises is not None and table.stochastic else None
     passes = budget(table, settings)
     predictions: list[Tensor] = []
@@ -96,14 +99,16 @@ def invert(
             start = table.noisy(step, z_0, left)
         elif settings.start == "expected" and predictions:
             start = reverse(extrapolated(table, step, predictions))
-        noised = table.noisy(step, z_0, aim) if aim is not None and _wants_target(table, step, settings) else None
+        noised = None
+        if target_noise is not None and _wants_target(table, step, settings):
+            noised = table.noisy(step, z_0, target_noise)
         solution = yield from _solve(table, step, settings, passes[step], reverse, start, noised, rolls)
         predictions = [*predictions[-1:], solution.prediction]
         cost = solution.passes + (noised is not None)
         report = StepReport(step, float(table.timesteps[step]), table.level(step), cost, solution.residuals)
         z_t = solution.estimate
         if used and noise is not None and table.n[step] != 0:
-            z_t, used[step], report = yield from _explain(table, settings, z, noise, solution, report)
+            z_t, used[step], report = yield from _move_noise(table, settings, z, noise, solution, report)
         reports.insert(0, report)
         z = z_t
         if keep_latents:
@@ -124,15 +129,18 @@ def replay(
     z_T: Tensor,  # noqa: N803 - the letters of the paper
     noises: Tensor | None = None,
 ) -> Generator[Query, Tensor, Tensor]:
-    """Run the sampler from `z_T` with the given noise; returns the clean latent.
+    """Run the sampler from `z_T` with the given noise.
 
     Args:
         table: the sampler's rows.
         z_T: noisiest latent in loop space, float32 or float64 [batch, ...].
-        noises: [step, batch, ...], noisiest step first; needed by a sampler that draws noise.
+        noises: [step, batch, ...], noisiest step first.  Needed by a sampler that draws noise.
+
+    Returns:
+        A generator of queries that returns the clean latent [batch, ...] in loop space.
 
     Raises:
-        ValueError: noise that is missing or of another shape, or a prediction that is not finite.
+        ValueError: the noise is missing or has another shape, or a prediction is not finite.
     """
     _check(table, z_T, noises)
     z = z_T
@@ -147,12 +155,12 @@ def drive(
     denoise: Denoiser,
     on_pass: Callable[[int], object] | None = None,
 ) -> _Result:
-    """Run `invert` or `replay` to its end, answering its queries with `denoise`.
+    """Run `invert` or `replay` to its end and answer its queries with `denoise`.
 
     Args:
         generator: as returned by `invert` or `replay`.
         denoise: answers a query with the prediction, in the shape of its latents.
-        on_pass: called after each query with the passes it cost each image; what it raises ends the run.
+        on_pass: called after each query with the passes that it took per image.  An exception from it ends the run.
 
     Returns:
         What the generator returns.
@@ -171,7 +179,7 @@ def drive(
 
 
 def count_passes(table: StepTable, settings: Settings) -> int:
-    """Network passes per image that `invert` will take: the total of a progress bar.  With a tolerance, at most."""
+    """Network passes per image that `invert` will take, such as for a progress bar.  With a tolerance, at most."""
     if settings.method is not None:
         return settings.passes or len(table)
     total = sum(budget(table, settings))
@@ -195,7 +203,7 @@ def _solve(
     noised: Tensor | None,
     rolls: Callable[[tuple[int, ...]], Tensor] | None,
 ) -> Generator[Query, Tensor, Solution]:
-    """Run the solver of one step; its first pass takes `noised`, the latent of the edit losses' target, along."""
+    """Run the solver of one step.  The first query also asks for the edit losses' target, at the latent `noised`."""
     losses = settings.edit_losses
     target: Tensor | None = None
 
@@ -230,13 +238,13 @@ def _solve(
         return solution
 
 
-def _explain(
+def _move_noise(
     table: StepTable, settings: Settings, z_s: Tensor, noise: Tensor, solution: Solution, report: StepReport
 ) -> Generator[Query, Tensor, tuple[Tensor, Tensor, StepReport]]:
-    """Let a step's noise explain what its solution does not, as far as the settings go: z_t, the noise, the report."""
+    """Correction or absorption, if the settings ask for it: returns z_t, the noise of the step, and its report."""
     step, z_t, m = report.step, solution.estimate, None
     if settings.absorption:
-        z_t, m = solution.nearest, solution.prediction
+        z_t, m = solution.best, solution.prediction
     elif settings.correction:
         m = yield from _ask(z_t, step)
         report = replace(report, passes=report.passes + 1)
@@ -255,14 +263,14 @@ def _explain(
 def _ask(
     z: Tensor, step: int, scenes: tuple[int, ...] = (0,), waiting: Tensor | None = None
 ) -> Generator[Query, Tensor, Tensor]:
-    """Put one query and check its answer."""
+    """Make one query and check its answer."""
     m = yield Query(z, step, scenes, waiting)
     if m.shape != z.shape:
-        raise ValueError(f"the prediction is {list(m.shape)} for latents {list(z.shape)}: return one per latent row")
+        raise ValueError(f"the prediction is {list(m.shape)} for latents {list(z.shape)}: return one of the same shape")
     if not (m if waiting is None else m[waiting]).isfinite().all():
         raise ValueError(
-            f"the network's prediction at step {step} is not finite: it overflows in this precision, or the latents "
-            "left its range; load the pipeline with dtype=torch.float32, or lower the guidance"
+            f"the network's prediction at step {step} is not finite: the network overflows in this precision, or the "
+            "latents have grown too large; load the pipeline with dtype=torch.float32, or lower the guidance"
         )
     return m.to(z)
 
@@ -271,8 +279,8 @@ def _check_levels(table: StepTable, settings: Settings) -> None:
     for name, value, otherwise in (("noise", "matched", "independent"), ("start", "expected", "previous")):
         if getattr(settings, name) == value and not table.alpha.isfinite().all():
             raise ValueError(
-                f"{name}={value!r} needs the noise level of every latent, and this scheduler has no forward process "
-                f"(add_noise or scale_noise) that would tell: pass {name}={otherwise!r}"
+                f"{name}={value!r} needs the noise level of every latent, and this scheduler does not tell it, because "
+                f"it has no forward process (add_noise or scale_noise): pass {name}={otherwise!r}"
             )
 
 
@@ -280,7 +288,7 @@ def _check(table: StepTable, z: Tensor, noises: Tensor | None) -> None:
     if z.dtype not in (torch.float32, torch.float64) or z.ndim < 2:
         raise ValueError(
             f"latents are {z.dtype} {list(z.shape)}: pass float32 or float64 [batch, ...]; half precision loses the "
-            "small differences that inversion is about, whatever the network runs in"
+            "small differences that an inversion depends on (the network may still run in half precision)"
         )
     if noises is None and table.stochastic:
         raise ValueError("this sampler draws noise: pass noises [step, batch, ...], noisiest step first")

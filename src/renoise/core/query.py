@@ -1,7 +1,7 @@
-"""Questions that the loops put to a network, and who answers them.
+"""Queries: what the loops ask of a network, and who answers.
 
-The loops of `renoise.core.loop` never call a network.  They yield a `Query` and are sent its answer, so the same loop
-runs behind a network that is called directly, behind a pipeline's own loop, or behind a formula in a test.
+The loops of `renoise.core.loop` never call a network.  They yield a `Query` and are sent its answer.  So the same loop
+works with a network that is called directly, with a pipeline's own loop, and with a formula in a test.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ _Result = TypeVar("_Result")
 
 
 class Denoiser(Protocol):
-    """Whatever answers queries: a plain function will do."""
+    """Anything that answers queries, such as a plain function."""
 
     def __call__(self, query: Query, /) -> Tensor:
-        """The network's prediction m for every row of `query.z`, guidance included, in the shape of `query.z`."""
+        """The network's prediction m at every row of `query.z`, guidance included, in the shape of `query.z`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """A question for the network: its prediction m at these latents, guidance included, in their shape.
+    """Asks for the network's prediction m at these latents, guidance included, in their shape.
 
     Attributes:
-        z: latents [blocks * batch, ...] in loop space, before the input scale: blocks of the whole batch.
+        z: latents [blocks * batch, ...] in loop space, before the input scale.  A block is one copy of the batch.
         step: row of the table, which gives timestep and input scale.
-        scenes: one number per block: which of the prompts that the denoiser was made with the block is asked about.
-            (0,) is the usual question.  (0, 0) asks about the same prompts at two points: the edit losses take their
-            target along like this.  (0, 1) asks about two prompts, such as the source and the target of an edit.
-        waiting: bool [batch], the images that the query is about; None for all, and wherever there are several blocks.
-            The others have met their tolerance: their rows of the answer are not read, so a denoiser may leave them
-            out of its work (see `spread`).
+        scenes: one number per block, which says with which of the denoiser's scenes (prompts, guidance, further
+            inputs) the block is evaluated.  (0,) is the usual query.  (0, 0) evaluates one scene at two points, as the
+            edit losses do for their target.  (0, 1) evaluates two scenes, such as the source and the target of an edit.
+        waiting: bool [batch], the images whose prediction is needed.  None means all, and it is always None if there
+            are several blocks.  The other images have met their tolerance.  Their rows of the answer are not read, so
+            a denoiser may leave them out (see `spread`).
     """
 
     z: Tensor
@@ -49,11 +49,11 @@ class Query:
 
     @property
     def passes(self) -> int:
-        """Network passes that this query costs each image: one per block."""
+        """Network passes that this query takes per image: one per block."""
         return len(self.scenes)
 
     def answer(self, denoise: Denoiser) -> Tensor:
-        """What the loop is sent back.  A kind of query that needs more than a prediction overrides this."""
+        """What the loop is sent.  A subclass that needs more than a prediction overrides this."""
         return denoise(self)
 
 
@@ -62,9 +62,9 @@ class Job(Generic[_Result]):
     """Work for a denoiser.
 
     Attributes:
-        queries: what it is to answer; returns the result.
-        table: the rows that the queries' steps refer to.
-        passes: how many network passes the queries take at most, per image.
+        queries: generator that yields queries, is sent their answers, and returns the result.
+        table: the sampler's rows, to which the steps of the queries refer.
+        passes: how many network passes per image the queries take at most.
     """
 
     queries: Generator[Query, Tensor, _Result]
@@ -73,7 +73,15 @@ class Job(Generic[_Result]):
 
 
 def spread(m: Tensor, waiting: Tensor) -> Tensor:
-    """Answers for the waiting images, as rows of the whole batch; rows of the other images are not a number."""
+    """Predictions for the waiting images only, spread over the rows of the whole batch.
+
+    Args:
+        m: predictions [waiting images, ...].
+        waiting: bool [batch].
+
+    Returns:
+        [batch, ...], NaN in the rows of the other images.
+    """
     whole = m.new_full((len(waiting), *m.shape[1:]), torch.nan)
     whole[waiting] = m
     return whole

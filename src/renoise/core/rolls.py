@@ -1,6 +1,6 @@
-"""Rolls of the auto-correlation loss: by how much each level of a map's pyramid is shifted against itself.
+"""Rolls of the auto-correlation loss: by how many pixels each scale of a map's pyramid is shifted against itself.
 
-`renoise.core.edit_losses` says what they are for.
+The loss itself is in `renoise.core.edit_losses`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 __all__ = ["check_rolls", "draw_rolls", "pyramid", "rolls_shape"]
 
-_COARSEST = 8  # the pyramid goes no lower than this shorter side, in pixels
+_COARSEST = 8  # shorter side of the coarsest scale, at least, in pixels
 
 
 def draw_rolls(
@@ -23,24 +23,25 @@ def draw_rolls(
     generators: Sequence[torch.Generator],
     include_zero: bool = False,
 ) -> Tensor:
-    """Draw the rolls of one call of `enhance`, each image from its own generator.
+    """Draw the rolls for one call of `enhance`, each image from its own generator.
 
-    A roll lies below half the shorter side of its level.  Roll 0 multiplies the map with itself: it would punish
-    variance instead of correlation and shrink the map, so it is not drawn.
+    A roll is smaller than half the shorter side of its scale.  Roll 0 multiplies the map with itself, which would
+    lower the variance of the map instead of its correlation, so it is not drawn.
 
     Args:
         shape: (batch, channel, height, width) of the maps, both sides at least 4 pixels.
         steps: gradient steps, at least 1.
         rolls: rolls per gradient step, at least 1.
-        generators: one per image; each advances by the same amount whatever the batch.
-        include_zero: also draw roll 0, as the published experiments did.  On square maps of a power of two this
-            repeats their random stream as well: one draw per step, roll, channel and level, in this order.
+        generators: one per image.  Each advances by the same amount whatever the batch size.
+        include_zero: also draw roll 0, as the published experiments did.  On square maps whose side is a power of two
+            this repeats their random numbers as well: one draw per step, roll, channel and scale, in this order.
 
     Returns:
-        int64 [batch, step, roll, channel, level] on the CPU.
+        int64 [batch, step, roll, channel, scale] on the CPU.
 
     Raises:
-        ValueError: a count below 1, a generator too few or too many, or maps too small to have a roll other than 0.
+        ValueError: a count is below 1, there is not one generator per image, or the maps are too small for any roll
+            other than 0.
     """
     batch, channels, height, width = shape
     if steps < 1 or rolls < 1:
@@ -51,7 +52,7 @@ def draw_rolls(
     if min(sizes[-1]) < 4:
         raise ValueError(
             f"maps of {height}x{width} pixels have no roll between 0 and half their side: use latents of 4x4 or more, "
-            "or skip the auto-correlation loss with lambda_pair=0"
+            "or skip this loss with lambda_pair=0"
         )
     lowest = 0 if include_zero else 1
     choices = torch.tensor([min(size) // 2 - lowest for size in sizes])
@@ -59,11 +60,11 @@ def draw_rolls(
         torch.randint(2**24, (steps, rolls, channels, len(sizes)), generator=generator, device=generator.device).cpu()
         for generator in generators
     ]
-    return torch.stack(drawn) % choices + lowest  # 2^24 draws over at most a few hundred rolls: even enough
+    return torch.stack(drawn) % choices + lowest  # 2^24 values over at most a few hundred rolls: nearly uniform
 
 
 def pyramid(height: int, width: int) -> list[tuple[int, int]]:
-    """Sizes of the levels, the map itself first."""
+    """(height, width) of every scale, the map itself first."""
     sizes = [(height, width)]
     while min(sizes[-1]) // 2 >= _COARSEST:
         sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
@@ -71,12 +72,12 @@ def pyramid(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def rolls_shape(shape: Sequence[int]) -> tuple[int, int]:
-    """(channel, level) of the rolls of maps [batch, channel, height, width]."""
+    """The sizes (channel, scale) of rolls for maps [batch, channel, height, width]."""
     return shape[1], len(pyramid(shape[2], shape[3]))
 
 
 def check_rolls(rolls: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuses, by ValueError, rolls that are no whole numbers of this shape."""
+    """Raises ValueError for rolls that are not whole numbers or not of this shape."""
     if rolls.shape != shape or rolls.is_floating_point():
         raise ValueError(
             f"rolls are {rolls.dtype} {list(rolls.shape)}, these maps need whole numbers {list(shape)}: use draw_rolls"

@@ -1,34 +1,35 @@
-"""Solve one sampler step for its noisier latent: renoising, and its acceleration.
+"""Solve one sampler step for its noisier latent: renoising, and an accelerated version of it.
 
-The step z_s = a z_t + b m(z_t) + n eps, read backwards, is an implicit equation for z_t (eq. 2 of `table`), a fixed
-point of
+Read backwards, the step z_s = a z_t + b m(z_t) + n eps is an implicit equation for z_t (eq. 2 of
+`renoise.core.table`).  Its solution is a fixed point of
 
     g(z) = (z_s - b m(z) - n eps) / a,            residual f(z) = g(z) - z.
 
-**Renoising** (Garibi et al., ECCV 2024, sec. 3.2) iterates it.  Pass k = 0..K asks for the network's prediction m_k at
-z^(k), and the next estimate is z^(k+1) = g(z^(k)), which nears the solution where |b / a| ||dm/dz|| < 1; nothing
-promises that, so the residuals are handed back.  K = 0 is plain sampler reversing.  With weights w_k the step ends on
-the weighted mean of the predictions instead of the last (sec. 3.3), which damps estimates that circle the solution:
-z_t = (z_s - b sum_k w_k m_k - n eps) / a.
+**Renoising** (Garibi et al., ECCV 2024, sec. 3.2) iterates g.  Pass k = 0..K asks for the network's prediction m_k at
+z^(k), and the next estimate is z^(k+1) = g(z^(k)).  It comes closer to the solution if |b / a| ||dm/dz|| < 1.  That is
+not guaranteed, so the residuals are returned too.  K = 0 is plain sampler reversing.  With weights w_k the final
+estimate uses the weighted mean of the predictions instead of the last one (sec. 3.3), which helps if the estimates
+circle the solution: z_t = (z_s - b sum_k w_k m_k - n eps) / a.
 
 **Anderson acceleration** (Anderson, J. ACM 1965; Walker and Ni, SIAM J. Numer. Anal. 2011) combines the best points so
-far such that their residuals cancel as far as they can, for each image on its own:
+far such that their residuals cancel as far as possible, for each image on its own:
 
     z^(k+1) = sum_j theta_j (z_j + beta f_j),
     theta = argmin ||sum_j theta_j f_j||^2 + mu sum_j theta_j^2 ||f_j||^2      with      sum_j theta_j = 1.
 
-It costs no further pass.  The small mu keeps residuals that are nearly parallel from amplifying rounding; it weighs
-each with its own length, because a share of their mean would drown the short ones, which are the best known.
+It costs no further pass.  The small mu limits rounding errors if residuals are nearly parallel.  It is multiplied by
+the squared length of each residual, because one value for all would be too large for the short residuals, which belong
+to the best points.
 
-beta is the step length that would have been best one pass before (Barzilai and Borwein, IMA J. Numer. Anal. 1988): a
-step beta r along the combined residual r has shortened it by c, so the best one along it was beta <r, c> / <c, c>.  A
-denoiser answers to what it takes for noise, as in an empty background, far less than to what it takes for picture, so
-on maps the products are those of each pixel's neighbourhood: one short step is not made to fit all of them.  That is
-worth 1 dB at 20 passes of latent consistency sampling.
+beta is the step length that would have been best one pass before (Barzilai and Borwein, IMA J. Numer. Anal. 1988).  A
+step beta r along the combined residual r has changed r by -c, so the best step along r was beta <r, c> / <c, c>.  A
+network reacts much less to what it takes for noise, as in an empty background, than to what it takes for content of the
+image, so one step length does not suit all pixels.  On maps the products are therefore taken over the neighbourhood of
+each pixel.  That gains 1 dB at 20 passes of LCM sampling.
 
-A solver is a generator: it yields the latent at which it wants a prediction, is sent that prediction, and so on for
-ever.  It knows neither the network nor the loop over the steps, nor when to stop: the point that it would ask about
-next is its estimate.  `solve` runs one for so many passes.
+A solver is a generator.  It yields the latent at which it wants a prediction, is sent that prediction, and goes on
+without end.  The point that it would ask about next is its estimate.  It knows neither the network nor the loop over
+the steps, nor when to stop.  `solve` runs a solver for a number of passes.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ from torch.nn.functional import avg_pool2d
 __all__ = ["SOLVERS", "Solution", "Solver", "anderson", "renoise", "solve"]
 
 Solver = Callable[[Callable[[Tensor], Tensor], Tensor], Generator[Tensor, Tensor, None]]
-"""From `reverse` and `start` to a generator, as `renoise` and `anderson` below."""
+"""A function of `reverse` and `start` that returns a generator, such as `renoise` and `anderson` below."""
 
 _RIDGE = 1e-6  # mu
-_LENGTHS = (0.25, 3.0)  # of beta; longer steps overshoot where the network is not nearly linear
-_NEIGHBOURHOOD = 5  # side, in latent pixels
+_LENGTHS = (0.25, 3.0)  # range of beta: longer steps overshoot where the network is not nearly linear
+_NEIGHBOURHOOD = 5  # side of a pixel's neighbourhood, in latent pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +56,16 @@ class Solution:
     """One step solved for a batch of images.
 
     Attributes:
-        estimate: z_t [batch, ...], where the next pass would have asked; not evaluated.
-        nearest: of the points at which a prediction was asked for, that of the smallest residual, per image.
-        prediction: the network's at `nearest`, same shape.
-        residuals: [pass, batch], RMS over an image's numbers of f at each point asked about.  An image that was done
-            before the others of its batch keeps its last one.
-        passes: predictions asked for, for the image that took the most.
+        estimate: z_t [batch, ...], the point about which the next pass would have asked.  It is not evaluated.
+        best: of the evaluated points, the one with the smallest residual, per image [batch, ...].
+        prediction: the network's prediction at `best`, same shape.
+        residuals: [pass, batch], RMS of f over the numbers of an image at each evaluated point.  An image that was
+            done before the others of its batch repeats its last value.
+        passes: number of predictions that were asked for, for the image that took the most.
     """
 
     estimate: Tensor
-    nearest: Tensor
+    best: Tensor
     prediction: Tensor
     residuals: Tensor
     passes: int
@@ -77,16 +78,17 @@ def renoise(
     weights: tuple[float, ...] | None = None,
     nudge: Callable[[Tensor], Tensor] | None = None,
 ) -> Generator[Tensor, Tensor, None]:
-    """Yields estimates z^(k) [batch, ...]; expects the network's predictions at them, same shape.
+    """Renoising: yields estimates z^(k) [batch, ...] and is sent the predictions at them, same shape.
 
     Args:
-        reverse: from a prediction m to (z_s - b m - n eps) / a.
-        start: z^(0) [batch, ...]; in the published method z_s.
-        weights: one per pass, numbers of 0 or more with a positive sum, normalised here: the estimate after that many
-            passes is made of their mean, and the generator ends there.  None goes by the last prediction, for ever.
-        nudge: moves a prediction towards white noise (the edit losses).  As in the published experiments, a prediction
-            that enters the mean is nudged before it drives the next pass, the mean is made of predictions that are not,
-            and is nudged once itself.  Not used without weights.
+        reverse: function from a prediction m to (z_s - b m - n eps) / a.
+        start: z^(0) [batch, ...], which is z_s in the published method.
+        weights: one per pass, 0 or more with a positive sum, normalised here.  After that many passes the estimate is
+            made from the weighted mean of the predictions, and the generator ends.  None always uses the last
+            prediction, and the generator does not end.
+        nudge: function that moves a prediction towards white noise (the edit losses).  Not used without weights.  As in
+            the published experiments, a prediction with a weight above 0 is nudged before it gives the next estimate.
+            The mean is taken over predictions that are not nudged, and is then nudged once itself.
     """
     z = start
     if weights is None:
@@ -108,12 +110,12 @@ def renoise(
 
 
 def anderson(reverse: Callable[[Tensor], Tensor], start: Tensor, *, depth: int = 5) -> Generator[Tensor, Tensor, None]:
-    """Yields points z^(k) [batch, ...]; expects the network's predictions at them, same shape.
+    """Anderson acceleration: yields points z^(k) [batch, ...] and is sent the predictions at them, same shape.
 
     Args:
-        reverse: from a prediction m to (z_s - b m - n eps) / a.
+        reverse: function from a prediction m to (z_s - b m - n eps) / a.
         start: z^(0) [batch, ...].
-        depth: how many points are combined at most, 2 or more: the latest, and the best of those before.
+        depth: how many points are combined at most, 2 or more: the latest, and the best ones before it.
     """
     points = residuals = start[:, None][:, :0]  # [batch, point, ...]
     combined, beta = torch.zeros_like(start), torch.ones_like(start)
@@ -135,24 +137,27 @@ def anderson(reverse: Callable[[Tensor], Tensor], start: Tensor, *, depth: int =
 
 
 SOLVERS: dict[str, Solver] = {"renoise": renoise, "anderson": anderson}
-"""The solvers that settings know by name."""
+"""The solvers that settings may name."""
 
 
 def solve(
     solver: Generator[Tensor, Tensor, None], reverse: Callable[[Tensor], Tensor], *, passes: int, tol: float = 0.0
 ) -> Generator[tuple[Tensor, Tensor | None], Tensor, Solution]:
-    """Run a solver: yields where it wants predictions, expects them, returns the solution.
+    """Run a solver for a number of passes.
 
-    What it yields are latents [batch, ...], and which images [batch] of them are still waiting; None for all.  What is
-    answered for the others is not read.
+    Yields the latents [batch, ...] at which a prediction is needed, and which images still wait for one (bool [batch],
+    or None for all).  Is sent the predictions [batch, ...]; those of images that do not wait are not read.
 
     Args:
-        solver: started, such as those of the two functions above.
-        reverse: what the solver was given.
+        solver: a generator as the two functions above return it.
+        reverse: the function that the solver was given.
         passes: how many predictions to ask for at most, 1 or more.
-        tol: an image is done, and leaves, when its residual is at most this share of the RMS of its latent.
+        tol: an image is done when its residual is at most this share of the RMS of its latent.  0.0 turns this off.
+
+    Returns:
+        A generator that returns the solution.
     """
-    z = nearest = next(solver)
+    z = best = next(solver)
     m = prediction = torch.zeros_like(z)
     smallest = z.new_full(z.shape[:1], torch.inf)
     done = torch.zeros_like(smallest, dtype=torch.bool)
@@ -166,22 +171,22 @@ def solve(
             m = yield z, None
             size = _rms(reverse(m) - z)
         residuals.append(size)
-        nearer = (~done & (size < smallest)).view(each)
-        nearest, prediction = torch.where(nearer, z, nearest), torch.where(nearer, m, prediction)
+        better = (~done & (size < smallest)).view(each)
+        best, prediction = torch.where(better, z, best), torch.where(better, m, prediction)
         smallest = torch.minimum(size, smallest)
         following = solver.send(m)
         if tol:
             following, done = torch.where(done.view(each), z, following), done | (size <= tol * _rms(z))
         z = following
-    return Solution(z, nearest, prediction, torch.stack(residuals), len(residuals))
+    return Solution(z, best, prediction, torch.stack(residuals), len(residuals))
 
 
 def _cancelling(residuals: Tensor) -> Tensor:
-    """theta [batch, point] of residuals [batch, point, number], in float64 because products square the range."""
+    """theta [batch, point] for residuals [batch, point, number].  In float64, because products square the range."""
     f = (residuals.cpu() if residuals.device.type == "mps" else residuals).double()  # Apple's GPUs have no float64
     lengths = f.norm(dim=2, keepdim=True).clamp_min(1e-100)  # a residual may be 0
     f = f / lengths
-    shares = lengths.amin(1, keepdim=True) / lengths  # [batch, point, 1], of unknowns measured in these lengths
+    shares = lengths.amin(1, keepdim=True) / lengths  # [batch, point, 1]; the unknowns below are theta times length
     products = f @ f.mT + _RIDGE * torch.eye(f.shape[1], dtype=f.dtype, device=f.device)
     theta = (shares * torch.linalg.solve(products, shares)).squeeze(2)
     weights: Tensor = theta / theta.sum(1, keepdim=True)
@@ -189,9 +194,12 @@ def _cancelling(residuals: Tensor) -> Tensor:
 
 
 def _nearby(products: Tensor) -> Tensor:
-    """Mean of each pixel's neighbourhood over all channels, of maps [batch, channel, height, width]; else the image's.
+    """Mean over each pixel's neighbourhood and all channels, for maps [batch, channel, height, width].
 
-    Shape [batch, 1, height, width], or [batch, 1, ...].
+    For latents of another shape it is the mean over the whole image.
+
+    Returns:
+        [batch, 1, height, width], or [batch, 1, ...] with sides of 1.
     """
     if products.ndim != 4:
         return products.mean(tuple(range(1, products.ndim)), keepdim=True)
@@ -200,5 +208,5 @@ def _nearby(products: Tensor) -> Tensor:
 
 
 def _rms(z: Tensor) -> Tensor:
-    """Root mean square of each image [batch]."""
+    """Root mean square over the numbers of each image [batch]."""
     return z.flatten(1).square().mean(1).sqrt()

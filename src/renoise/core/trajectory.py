@@ -1,4 +1,4 @@
-"""What an inversion finds: the noise, the way to it, and a report of every step."""
+"""The result of an inversion: the noisiest latent, the noise of every step, and a report of every step."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ class StepReport:
 
     Attributes:
         step: row of the table.
-        timestep: of that row.
-        level: its noise level, timestep / num_train_timesteps.
-        passes: what the step cost each image, target and correction included; with a tolerance, at most.
-        residuals: [pass, batch], how far each point of the solver was from solving the step; see `solvers.Solution`.
-        noise_travel: [batch], how far correction or absorption moved the noise, in L2 over sqrt(dim), so as a share of
-            white noise: the side information in this step.  None where neither ran.
-        noise_std: [batch], standard deviation of noise that was matched or moved, 1 when white.  None for noise as
-            drawn, and for latents that are not [batch, channel, height, width].
-        noise_correlation: [batch], correlation of its adjacent pixels, 0 when white; None likewise.
+        timestep: timestep of that row.
+        level: noise level of that row, timestep / num_train_timesteps.
+        passes: network passes per image, those for the edit losses' target and for correction included.  With a
+            tolerance, those of the image that took the most.
+        residuals: [pass, batch], how far each evaluated point was from solving the step, as in
+            `renoise.core.solvers.Solution`.
+        noise_travel: [batch], how far correction or absorption moved the noise, in L2 divided by sqrt(dim), which is a
+            share of the length of white noise.  It measures the side information about the image that the noise of
+            this step carries.  None if neither correction nor absorption ran.
+        noise_std: [batch], standard deviation of noise that was matched or moved, 1 for white noise.  None for noise
+            that is used as it was drawn, and for latents that are not [batch, channel, height, width].
+        noise_correlation: [batch], correlation of adjacent pixels of that noise, 0 for white noise.  None likewise.
     """
 
     step: int
@@ -44,14 +47,16 @@ class Trajectory:
     """What an inversion found.
 
     Attributes:
-        table: the sampler's rows that it walked.
-        z_T: the noisiest latent [batch, ...].
-        noises: [step, batch, ...], noisiest step first, the noise with which `replay` is to run: the one given,
-            matched, corrected or absorbing where the settings say so; None for a deterministic sampler.
-        steps: reports, noisiest step first.
-        passes: network passes per image; with a tolerance, of the slowest at each step.
-        step_latents: [step, batch, ...], noisiest first: the latent from which each step of `replay` starts, so the
-            first is z_T; None where they were not asked for.
+        table: the rows of the sampler that the inversion walked.
+        z_T: the noisiest latent [batch, ...], in loop space.
+        noises: [step, batch, ...], noisiest step first, the noise that `replay` needs.  It is the noise that was given
+            to the inversion, as far as matching, correction and absorption did not change it.  None for a
+            deterministic sampler.
+        steps: one report per step, noisiest step first.
+        passes: network passes per image, summed over the steps.  With a tolerance, each step counts the image that took
+            the most.
+        step_latents: [step, batch, ...], noisiest first, the latent from which each step of `replay` starts, so the
+            first one is z_T.  None unless they were asked for.
     """
 
     table: StepTable
@@ -62,7 +67,7 @@ class Trajectory:
     step_latents: Tensor | None = None
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Trajectory:
-        """The same with `change` applied to each of its latents and noises, as for another device."""
+        """A copy with `change` applied to all latents and noises, for instance to move them to another device."""
         noises, step_latents = (
             None if latents is None else change(latents) for latents in (self.noises, self.step_latents)
         )

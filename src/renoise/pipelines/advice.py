@@ -1,6 +1,7 @@
-"""What to put in place of a diffusers scheduler whose step cannot be undone.
+"""Which diffusers scheduler to use in place of one whose step cannot be undone.
 
-One piece of data, `advice(scheduler)`: refusals print it (`schedule`), `make_invertible` applies it (`samplers`).
+`advice(scheduler)` is the only source of this.  `renoise.pipelines.measure` prints it when it refuses a scheduler, and
+`renoise.pipelines.invertible` applies it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any
 
 __all__ = ["Advice", "advice"]
 
-# Schedulers that keep a history or call the network twice for a step, and their relatives that do neither, on the same
-# noise levels where there is one.  Settings that a relative shares are kept.
+# Schedulers that keep a history or call the network twice for a step, and for each a similar scheduler that does
+# neither, on the same noise levels if there is one.  Settings that both have are kept.
 _RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "CogVideoXDPMScheduler": ("CogVideoXDDIMScheduler", {}),
     "DDIMInverseScheduler": ("DDIMScheduler", {}),
@@ -28,7 +29,7 @@ _RELATIVES: dict[str, tuple[str, dict[str, Any]]] = {
     "RePaintScheduler": ("DDIMScheduler", {}),
     "SASolverScheduler": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
 }
-# no setting of these stops a last step from forgetting the latent where the network predicts z_0
+# If the network predicts z_0, the last step of these drops the latent, whatever their settings
 _FORGETFUL = (
     "DDPMParallelScheduler",
     "DDPMScheduler",
@@ -40,25 +41,30 @@ _FORGETFUL = (
 
 @dataclass(frozen=True)
 class Advice:
-    """A scheduler to make by `diffusers.<scheduler>.from_config(pipe.scheduler.config, **changes)`."""
+    """A scheduler, made by `diffusers.<scheduler>.from_config(pipe.scheduler.config, **changes)`.
+
+    Attributes:
+        scheduler: name of the diffusers class.
+        changes: settings that differ from those of the refused scheduler.
+    """
 
     scheduler: str
     changes: dict[str, Any]
 
     def __str__(self) -> str:
-        """The line to type."""
+        """The line of Python that a user can type."""
         arguments = ["pipe.scheduler.config", *(f"{key}={shown(value)}" for key, value in self.changes.items())]
         return f"pipe.scheduler = {self.scheduler}.from_config({', '.join(arguments)})"
 
     def build(self, config: Any) -> Any:
-        """The advised scheduler, made from the config of the refused one."""
+        """The advised scheduler, made from the configuration of the refused one."""
         import diffusers
 
         return getattr(diffusers, self.scheduler).from_config(config, **self.changes)
 
 
 def advice(scheduler: Any) -> Advice | None:
-    """The nearest invertible relative of a scheduler that was refused; None where diffusers has none."""
+    """The most similar invertible scheduler in place of one that was refused, or None if diffusers has none."""
     import diffusers
 
     config, name = scheduler.config, type(scheduler).__name__
@@ -76,16 +82,16 @@ def advice(scheduler: Any) -> Advice | None:
 
 
 def shown(value: Any) -> str:
-    """A setting as it would be typed."""
+    """The value of a setting as a user would type it."""
     counts = isinstance(value, list) and len(value) > 9 and value == list(range(len(value)))
     return f"list(range({len(value)}))" if counts else repr(value)
 
 
 def _changes(name: str, scheduler: Any) -> dict[str, Any]:
-    """What `from_config` has to be told so that diffusers' class `name`, made from a scheduler's config, can be undone.
+    """Keywords of `from_config` with which diffusers' class `name`, made from a scheduler's config, can be undone.
 
-    `from_config` drops the settings that the old class had by default, so those that the new class has otherwise are
-    among them.
+    `from_config` drops every setting that the old class had by default.  So those for which the new class has another
+    default are among the keywords.
     """
     import diffusers
 
@@ -107,10 +113,10 @@ def _changes(name: str, scheduler: Any) -> dict[str, Any]:
         "variance_type": (str(new.get("variance_type")).startswith("learned"), "fixed_small"),
         "solver_order": (new.get("solver_order", 1) > 1, 1),
         "disable_corrector": (not {*all_steps} <= {*new.get("disable_corrector", ())}, all_steps),
-        # where the network predicts z_0, a last step to sigma = 0 forgets the latent
+        # if the network predicts z_0, a last step to sigma = 0 drops the latent
         "set_alpha_to_one": (new.get("set_alpha_to_one") and predicts == "sample", False),
         "final_sigmas_type": (new.get("final_sigmas_type") == "zero" and predicts == "sample", "sigma_min"),
         "scale_factors": (new.get("scale_factors"), None),
-        "shift_terminal": (new.get("shift_terminal") and broken, None),  # a single step cannot be stretched
+        "shift_terminal": (new.get("shift_terminal") and broken, None),  # with a single step it gives NaN
     }
     return kept | {key: value for key, (needed, value) in wanted.items() if needed and key in settable}

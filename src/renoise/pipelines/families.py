@@ -1,6 +1,6 @@
-"""Kinds of pipelines: how each is called, and how its loop lays latents out.  One row a kind; no other file lists them.
+"""The kinds of pipelines: how each is called, and the layout of its latents.  One row per kind, listed nowhere else.
 
-Guidance 1.0 means "none" in this package for every kind; a row translates that into the pipeline's own convention.
+Guidance 1.0 means "none" in this package for every kind.  The row of a kind converts it to the pipeline's own scale.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ EMBEDDINGS = frozenset(
     for prefix in ("", "negative_")
     for name in ("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask", "prompt_embeds_mask")
 )
-"""Keywords that carry prompts in place of texts; a direct driver reads these and no others."""
+"""Keywords of a pipeline's call that pass prompts as embeddings.  The direct driver accepts these and no others."""
 
 
 @dataclass(frozen=True)
 class Loop:
-    """How the loop of a pipeline asks its network, for a driver that asks in the same way.
+    """How the loop of a pipeline calls its network, for the direct driver, which calls it in the same way.
 
     Attributes:
-        latents, timestep: the network's names for them.
-        time: what the network is handed for timesteps [rows], given the network and these.
-        to_network: the network's form of latents [rows, ...].
-        from_network: predictions [rows, ...] from what the network returns.
-        guide: the guided prediction from the two answers, in the order in which the loop gets them, and the scale.
-        twice: whether the two answers are two calls, and not the halves of one doubled batch.
-        shared: the network's arguments that are the same for all pictures and have no row for each.
+        latents: the network's name for its latents.
+        timestep: the network's name for its timesteps.
+        time: function from the network and timesteps [rows] to the timesteps as the network takes them.
+        to_network: function from latents [rows, ...] to latents as the network takes them.
+        from_network: function from what the network returns to predictions [rows, ...].
+        guide: function from the two predictions, in the order in which the loop gets them, and the guidance scale to
+            the guided prediction.
+        twice: whether the two predictions come from two calls instead of the halves of one doubled batch.
+        shared: the network's arguments that are the same for all images and have no batch dimension.
     """
 
     latents: str = "hidden_states"
@@ -48,22 +50,22 @@ class Family:
     """What is special about one kind of pipeline.
 
     Attributes:
-        pipelines: names of diffusers' classes; subclasses count too.
-        guidance: keywords of the pipeline's call for a pipeline and a guidance scale of 1 (none) or more.
-        direct: how its loop asks its network, for the direct driver (`renoise.pipelines.direct`); None leaves it to
-            the pipeline's own loop.
-        packed: whether the loop carries token sequences [batch, tokens, 4 channels], one token for 2 x 2 latents, in
-            place of maps [batch, channels, height, width].
-        statistics: where the auto-encoder's mean and standard deviation stand: "scale" is its scaling_factor alone,
-            "shift" has a shift_factor beside it, "config" has latents_mean and latents_std, if set, "batch norm" its
-            running statistics, of 2 x 2 latents.
-        frames: whether the auto-encoder is one of videos, for which a picture is one frame.
-        patch: side, in latents, of what the network takes as one token; 0 for UNets, which take any.
-        few_step: whether a pipeline was distilled to few steps, where it says so of itself.
-        keywords: further keywords that its call needs here.
-        plain_schedule: whether its loop sets its scheduler up by the number of steps alone, and not by the size of the
-            picture too.
-        negative_needed: whether guidance without a negative prompt is switched off by its loop.
+        pipelines: names of its diffusers classes.  Subclasses count too.
+        guidance: function from a pipeline and a guidance scale of 1 (none) or more to keywords of the pipeline's call.
+        direct: how its loop calls its network, for the direct driver (`renoise.pipelines.direct`).  None if only the
+            pipeline's own loop can be used.
+        packed: whether the latents of the loop are token sequences [batch, tokens, 4 * channels], one token for 2 x 2
+            latent pixels, instead of maps [batch, channels, height, width].
+        statistics: where the mean and the standard deviation of the latents are found.  "scale": scaling_factor of the
+            auto-encoder.  "shift": scaling_factor and shift_factor.  "config": latents_mean and latents_std if set.
+            "batch norm": running statistics of a batch norm over 2 x 2 latent pixels.
+        frames: whether the auto-encoder is one for videos, to which an image is a video of one frame.
+        patch: side, in latent pixels, of one token of the network.  0 for UNets, which have no tokens.
+        few_step: function that tells whether a pipeline was distilled to few steps.  None if pipelines of this kind do
+            not say so.
+        keywords: further keywords that its call needs.
+        plain_schedule: whether its loop sets up the scheduler by the number of steps alone, not by the image size too.
+        negative_needed: whether its loop switches guidance off if there is no negative prompt.
     """
 
     pipelines: tuple[str, ...]
@@ -80,25 +82,25 @@ class Family:
 
 
 def _z_image_guidance(pipe: Any, scale: float) -> dict[str, Any]:
-    """Z-Image computes c + g (c - u), and truncates by the number of the step, which would count passes here."""
+    """Z-Image computes c + g (c - u).  Its truncation counts passes as steps here, so it is switched off."""
     return {"guidance_scale": scale - 1, "cfg_truncation": None}
 
 
 def _qwen_guidance(pipe: Any, scale: float) -> dict[str, Any]:
-    """Classifier-free, or as an embedding where the network was distilled for one."""
-    embedded = pipe.transformer.config.guidance_embeds
-    return {"true_cfg_scale": 1.0, "guidance_scale": scale} if embedded else {"true_cfg_scale": scale}
+    """Classifier-free guidance, or the scale as an input of the network if it was distilled for that."""
+    distilled = pipe.transformer.config.guidance_embeds
+    return {"true_cfg_scale": 1.0, "guidance_scale": scale} if distilled else {"true_cfg_scale": scale}
 
 
 def _stacked(maps: Sequence[Any]) -> Any:
-    """Z-Image takes and returns a list of videos of one frame, and predicts the velocity towards the picture."""
+    """Z-Image takes and returns a list of videos of one frame, and predicts the velocity towards the image."""
     import torch
 
     return -torch.stack(list(maps)).squeeze(2)
 
 
 def _rescaled(c: Any, u: Any, scale: float) -> Any:
-    """Qwen-Image gives the guided prediction of every token the length of the prompted one."""
+    """Qwen-Image scales the guided prediction of each token to the length of its prediction with the prompt."""
     m = u + scale * (c - u)
     return m * (c.norm(dim=-1, keepdim=True) / m.norm(dim=-1, keepdim=True))
 
@@ -165,7 +167,7 @@ def family(pipe: Any) -> str:
     """The key of a pipeline's row in `FAMILIES`.
 
     Raises:
-        TypeError: a pipeline of no known kind; names the class and what works.
+        TypeError: the pipeline is of no known kind.  The message names its class and those that work.
     """
     import diffusers
 
@@ -180,5 +182,5 @@ def family(pipe: Any) -> str:
 
 
 def denoiser(pipe: Any) -> Any:
-    """The network that predicts: a pipeline's UNet or transformer."""
+    """The network that makes the predictions: the pipeline's UNet or transformer."""
     return pipe.unet if hasattr(pipe, "unet") else pipe.transformer

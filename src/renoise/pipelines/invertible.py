@@ -1,4 +1,4 @@
-"""Give a pipeline a sampler that can be inverted."""
+"""Give a pipeline a sampler whose steps can be inverted."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from renoise.pipelines.measure import NotInvertible, measure
 
 __all__ = ["make_invertible"]
 
-_STEPS = 8  # of the trial: enough for any history to show
+_STEPS = 8  # steps of the trial, enough to notice a scheduler that keeps a history
 
 
 def make_invertible(pipe: Any) -> str:
-    """Swap `pipe.scheduler` for its nearest relative whose steps can be undone, unless they already can.
+    """Replace `pipe.scheduler` by the most similar scheduler whose steps can be inverted, unless its own can.
 
-    The new one is what the refusal of `measure` says to type, and has been measured.  It makes other pictures
-    from the same seed: first-order samplers take more steps than higher-order ones for the same quality.
+    The new scheduler is the one that the error `NotInvertible` advises, and it is tested before it is set.  It makes
+    other images from the same seed.  It may also need more steps for the same quality, because it is a first-order
+    sampler.
 
     Args:
         pipe: any diffusers pipeline.
 
     Returns:
-        What changed, in a line to print.
+        One line of text that says what changed.
 
     Raises:
-        NotInvertible: diffusers has no such relative; the pipeline is left as it was.
+        NotInvertible: diffusers has no such scheduler.  The pipeline is left as it was.
         TypeError: `pipe` has no scheduler.
     """
     old = getattr(pipe, "scheduler", None)
@@ -54,7 +55,7 @@ def make_invertible(pipe: Any) -> str:
 
 
 def _try(scheduler: Any) -> None:
-    """Measure a copy of a scheduler on a few steps."""
+    """Measure a copy of a scheduler on a few steps.  Raises NotInvertible if its steps cannot be inverted."""
     trial = copy.deepcopy(scheduler)
     try:
         trial.set_timesteps(_STEPS, **({"mu": 1.0} if trial.config.get("use_dynamic_shifting") else {}))

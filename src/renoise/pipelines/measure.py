@@ -1,9 +1,10 @@
-"""The rows of a sampler, measured on a live diffusers scheduler.
+"""Measure the rows of a sampler on a live diffusers scheduler.
 
-`measure` finds the rows of equation (1) of `renoise.core.table` by asking the scheduler itself.  It steps a copy on a
-batch of known latents, outputs and noise, solves (1) for a, b and n, and holds the answer against the other members of
-the batch.  Whatever the pipeline does, the inverse undoes, quirks included.  A scheduler whose step is not of the form
-(1) is refused with advice.  The forward process is measured in the same way.
+`measure` finds the coefficients of equation (1) of `renoise.core.table` by experiment.  It lets a copy of the scheduler
+step a batch of known latents, network outputs and noise, called probes, computes a, b and n from some of them, and
+checks that (1) holds for all of them.  So the inverse undoes what the pipeline really does, special cases included.  A
+scheduler whose step is not of the form (1) is refused with advice on what to use instead.  The forward process is
+measured in the same way.
 """
 
 from __future__ import annotations
@@ -21,25 +22,28 @@ from renoise.pipelines.advice import advice
 
 __all__ = ["NotInvertible", "measure"]
 
-_PROBE = (4, 4, 4)  # channel, height, width of a probe
+_PROBE = (4, 4, 4)  # channels, height and width of a probe
 _LARGE = 30.0  # standard deviation of the large probes: far outside any clipping range
-_TOLERANCE = 1e-5  # of the terms of (1): schedulers that compute in float32 stay below 1e-6, broken ones are off by 1
+_TOLERANCE = 1e-5  # relative error of (1); float32 schedulers stay below 1e-6, others are off by 1
 
 
 class NotInvertible(ValueError):  # noqa: N818 - reads as what it says
-    """The scheduler's step cannot be undone; the message says why and what to type instead."""
+    """The scheduler's step cannot be undone.  The message says why and what to type instead."""
 
 
 def measure(scheduler: Any, *, eta: float = 0.0) -> StepTable:
     """Measure the rows of a diffusers scheduler on which `set_timesteps` has been called.
 
     Args:
-        scheduler: any diffusers scheduler; only copies of it are stepped, and the global RNG is left as it is.
-        eta: share of fresh noise, 0 to 1, handed to `step` where it takes one (DDIM, TCD), as pipelines do.
+        scheduler: any diffusers scheduler.  Only copies of it take steps, and the global random state is not changed.
+        eta: share of fresh noise, 0 to 1, passed to `step` if it takes one (DDIM, TCD), as pipelines do.
+
+    Returns:
+        The table of all its timesteps.
 
     Raises:
-        NotInvertible: a step that keeps a history, clips, or has no inverse.
-        ValueError: `eta` for a scheduler that takes none.
+        NotInvertible: a step keeps a history, clips, or has no inverse.
+        ValueError: `eta` is not 0 and the scheduler takes none.
     """
     if not hasattr(scheduler, "step") or "num_train_timesteps" not in scheduler.config:
         raise NotInvertible(
@@ -51,7 +55,7 @@ def measure(scheduler: Any, *, eta: float = 0.0) -> StepTable:
     if getattr(scheduler, "num_inference_steps", 1) is None and not getattr(scheduler, "custom_timesteps", False):
         raise NotInvertible(f"{type(scheduler).__name__} has no steps yet: call pipe.scheduler.set_timesteps(50) first")
     if scheduler.timesteps[0] < scheduler.timesteps[-1]:
-        raise _refusal(scheduler, 0, "its timesteps rise, and a sampler's fall from noise to picture")
+        raise _refusal(scheduler, 0, "its timesteps rise, but a sampler goes from noise to image")
     options = {"eta": eta} if "eta" in accepted else {}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         chain = _fresh_copy(scheduler)
@@ -73,7 +77,7 @@ def measure(scheduler: Any, *, eta: float = 0.0) -> StepTable:
 
 
 def _fresh_copy(scheduler: Any) -> Any:
-    """A copy on the CPU that stands before its first step, wherever the original stands."""
+    """A copy on the CPU that is about to take its first step, wherever the original is."""
     fresh = copy.deepcopy(scheduler)
     for name, value in vars(fresh).items():
         if isinstance(value, Tensor):
@@ -86,10 +90,10 @@ def _fresh_copy(scheduler: Any) -> Any:
 
 
 def _measure_step(scheduler: Any, chain: Any, step: int, options: dict[str, Any]) -> tuple[float, float, float, float]:
-    """a, b, n and input scale of one step; advances `chain`, on which all earlier steps have been taken.
+    """a, b, n and input scale of one step, which is taken on `chain`, a copy that has taken all earlier steps.
 
     The probes are (z, m) = (0, 0) twice, (1, 0), (0, 1) and two large random pairs, each with noise of its own.  They
-    are drawn anew for every step, so that a scheduler which remembers earlier ones gives itself away.
+    are drawn anew for every step, so that (1) fails for a scheduler that remembers earlier ones.
     """
     draw = torch.Generator().manual_seed(step)
     z, m = torch.zeros(2, 6, *_PROBE, dtype=torch.float64)
@@ -106,7 +110,7 @@ def _measure_step(scheduler: Any, chain: Any, step: int, options: dict[str, Any]
         scaled = chain.scale_model_input(z, timestep) if hasattr(chain, "scale_model_input") else z
         z_s = chain.step(m, timestep, z, return_dict=False, **options)[0].double()
     except Exception as error:
-        raise _refusal(scheduler, step, f"its step fails on the probes ({type(error).__name__}: {error})") from error
+        raise _refusal(scheduler, step, f"its step fails on test latents ({type(error).__name__}: {error})") from error
     drawn = [source for source, state in zip(sources, before, strict=True) if not source.get_state().equal(state)]
 
     if z_s.shape != z.shape or not z_s.isfinite().all():
@@ -120,7 +124,7 @@ def _measure_step(scheduler: Any, chain: Any, step: int, options: dict[str, Any]
     b = (z_s[3] - n * noise[3]).mean().item()
     scale = scaled[2].mean().item()
     if abs(n) < 1e-6 * max(abs(a), abs(b)):
-        n = 0.0  # variances clamped to some 1e-20 and rounding
+        n = 0.0  # only rounding, or a variance that the scheduler clamps to about 1e-20
 
     wrong = max(_mismatch(z_s, [a * z, b * m, n * noise]), _mismatch(scaled.double(), [scale * z]))
     if wrong > _TOLERANCE:
@@ -131,20 +135,20 @@ def _measure_step(scheduler: Any, chain: Any, step: int, options: dict[str, Any]
             f"mixes pixels (known latents come out {wrong:.1%} off)",
         )
     if abs(a) < SMALLEST_A:
-        raise _refusal(scheduler, step, f"its step drops the latent (a = {a:.1g}), so nothing can be recovered from it")
+        raise _refusal(scheduler, step, f"its step drops the latent (a = {a:.1g}), so it has no inverse")
     return a, b, n, scale
 
 
 def _mismatch(answer: Tensor, terms: list[Tensor]) -> float:
-    """Largest distance of a probe's answer from the sum of its terms, relative to their sizes; 1 when unrelated."""
+    """Largest distance of an answer from the sum of its terms, relative to their sizes.  About 1 if unrelated."""
     size = torch.stack([answer, *terms]).flatten(2).norm(dim=2).sum(0)
     distance = (answer - torch.stack(terms).sum(0)).flatten(1).norm(dim=1)
-    worst: float = (distance / (size + 1e-3)).max().item()  # 1e-3: where all is 0, rounding is no mismatch
+    worst: float = (distance / (size + 1e-3)).max().item()  # 1e-3: if all terms are 0, rounding does not count
     return worst
 
 
 def _drawn_noise(sources: list[torch.Generator], shape: torch.Size) -> list[Tensor]:
-    """What a step can have drawn from generators that have moved on: normal numbers in either precision."""
+    """The noise that a step may have drawn from generators whose state has changed, in float64 and in float32."""
     return [
         torch.randn(shape, generator=torch.Generator().manual_seed(source.initial_seed()), dtype=dtype).double()
         for source in sources
@@ -153,7 +157,7 @@ def _drawn_noise(sources: list[torch.Generator], shape: torch.Size) -> list[Tens
 
 
 def _measure_level(fresh: Any, step: int) -> tuple[float, float]:
-    """alpha and sigma of the forward process at a step's noisier side."""
+    """alpha and sigma of the forward process at a step's noisier side.  NaN if the scheduler has none."""
     if hasattr(fresh, "set_begin_index"):
         fresh.set_begin_index(step)
     clean, noise = torch.zeros(2, 2, *_PROBE, dtype=torch.float64)
@@ -169,9 +173,10 @@ def _measure_level(fresh: Any, step: int) -> tuple[float, float]:
 
 
 def _refusal(scheduler: Any, step: int, reason: str) -> NotInvertible:
-    """Name the scheduler, the reason and what to type instead."""
+    """The error that names the scheduler, the reason, and what to type instead."""
     remedy = advice(scheduler)
     return NotInvertible(
         f"{type(scheduler).__name__} cannot be inverted at step {step} (t = {float(scheduler.timesteps[step]):g}): "
-        f"{reason}. " + (f"Use instead: {remedy}" if remedy else "diffusers has no relative of it that can be")
+        f"{reason}. "
+        + (f"Use instead: {remedy}" if remedy else "diffusers has no similar scheduler that can be inverted")
     )
