@@ -127,7 +127,9 @@ def _place(figure: Image.Image, image: Image.Image, left: int, top: int, side: i
 def _font(size: float) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size=round(max(11, size)))
     if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError("figures need a PIL built with FreeType, and this one is not: run pip install pillow")
+        raise RuntimeError(
+            "figures need a PIL built with FreeType, and this one is not: pip install --force-reinstall pillow"
+        )
     return font
 
 

@@ -41,6 +41,7 @@ def load(name: str | os.PathLike[str], *, dtype: str | torch.dtype = "float32", 
         scheduler: name of a diffusers scheduler class that replaces the model's own, e.g. ``"LCMScheduler"``.
 
     Raises:
+        TypeError: the name is neither text nor a path.
         ValueError: the name, the precision or the scheduler is unknown.
     """
     precision = network_dtype(dtype)

@@ -244,7 +244,7 @@ def _check_maps(name: str, x: Tensor) -> None:
 def _check_target(x: Tensor, target: Tensor, patch: int) -> None:
     if target.shape != x.shape or target.dtype != x.dtype:
         raise ValueError(
-            f"target is {target.dtype} {list(target.shape)}, the maps are {x.dtype} {list(x.shape)}: pass one alike"
+            f"target is {target.dtype} {list(target.shape)}, the maps are {x.dtype} {list(x.shape)}: pass two alike"
         )
     if not 2 <= patch <= min(x.shape[-2:]):
         raise ValueError(

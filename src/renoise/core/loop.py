@@ -60,7 +60,7 @@ def invert(
     Args:
         table: the sampler's rows.
         z_0: clean latent in loop space, float32 or float64 [batch, ...].
-        settings: all of them are used except the numbers of steps and guidance.
+        settings: everything but the number of steps and the guidance scales is read.
         noises: white noise [step, batch, ...], noisiest step first.  Needed by a sampler that draws noise.
         forward_noise: white noise [batch, ...] for the target of the edit losses.  Needed if lambda_kl > 0.
         rolls: function from the shape of the maps to the rolls of one call of the edit losses, in the layout of
