@@ -196,5 +196,5 @@ def _below_limit(name: str, value: object, found: int, limit: str) -> None:
     if found > most:
         raise ValueError(
             f"{name}={shown(value)} is above the limit of {most}: pass less, or raise the limit: "
-            f"renoise.core.checks.LIMITS.{limit} = {found}"
+            f"renoise.core.checks.LIMITS.{limit} = {found if found < 10**15 else '...'}"
         )

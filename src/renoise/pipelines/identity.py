@@ -80,7 +80,8 @@ def _same(before: Tensor, after: Tensor, quantised: bool) -> bool:
     """Whether two networks have the same weights but for rounding, by the numbers that `_numbers` returns."""
     if not quantised:
         room = _ROUNDING * torch.maximum(before.abs(), after.abs()) + _SMALLEST
-        return bool(((after - before).abs() <= room).all())  # NaN is not
+        near = ((after - before).abs() <= room) & room.isfinite()  # NaN and infinity are not
+        return bool(near.all())
     before, after = before.reshape(-1, _NUMBERS), after.reshape(-1, _NUMBERS)
     apart, size = (after - before).norm(dim=1), torch.maximum(before.norm(dim=1), after.norm(dim=1))
     one = bool((apart <= _QUANTISED_ONE * size + _SMALLEST).all())
