@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import renoise
 from renoise import archive, models
 from renoise.archive import ArchiveError
 from renoise.core.settings import EditLosses, Region, Settings, window
+from renoise.core.solvers import SOLVERS
+from renoise.pipelines import loading
 from renoise.pipelines.loading import network_dtype
 from tests.helpers import tiny
 
@@ -55,12 +58,13 @@ def saved_embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rewritten(source: Path, target: Path, change: Callable[[dict[str, Any], dict[str, Tensor]], object]) -> Path:
-    """A copy whose header and tensors were changed."""
+    """A copy whose header and tensors were changed, with a digest that fits."""
     with safe_open(source, "pt") as file:
         header = json.loads(file.metadata()["renoise"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     change(header, tensors)
-    save_file(tensors, target, {"renoise": json.dumps(header)})
+    told = json.dumps(header)
+    save_file(tensors, target, {"renoise": told, "sha256": archive.digest(told, tensors)})
     return target
 
 
@@ -214,6 +218,191 @@ def test_what_is_no_inversion(saved: Path, tmp_path: Path) -> None:
             renoise.load(path)
 
 
+# --- bits that change, and names that are not obeyed ---
+
+
+def test_a_loaded_inversion_does_not_follow_its_file(saved: Path, tmp_path: Path) -> None:
+    path, pipe = tmp_path / "cat.safetensors", tiny.sd(tiny.euler_ancestral())
+    for later in (b"", b"\xff" * saved.stat().st_size):
+        path.write_bytes(saved.read_bytes())
+        after = renoise.load(path, pipe)
+        before = [tensor.clone() for tensor in (after.latents, after.z_0, after.pixels)]
+        with path.open("r+b") as file:  # in place, as another program might
+            file.truncate(0)
+            file.write(later)
+        assert all(map(torch.equal, before, (after.latents, after.z_0, after.pixels)))
+        assert after.reconstruct().size == (32, 20)
+
+
+def test_a_bit_that_changed_anywhere_is_noticed(saved: Path) -> None:
+    data = saved.read_bytes()
+    right = archive.dumps(archive.loads(data))
+    header = 8 + int.from_bytes(data[:8], "little")
+    draw = np.random.default_rng(0)
+    refused = 0
+    for place in (*draw.integers(0, header, 150), *draw.integers(header, len(data), 150)):
+        changed = bytearray(data)
+        changed[place] ^= 1 << int(draw.integers(8))
+        try:
+            found = archive.loads(bytes(changed))
+        except ArchiveError:
+            refused += 1
+        else:  # a bit of the padding between the parts
+            assert archive.dumps(found) == right
+    assert refused >= 290
+
+
+def test_a_prompt_or_a_box_that_was_changed_by_hand_is_noticed(saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "changed.safetensors"
+    for old, new in ((b"a cat", b"a dog"), (b"[0, 6, 32, 26]", b"[0, 7, 32, 26]")):
+        assert old in saved.read_bytes()
+        path.write_bytes(saved.read_bytes().replace(old, new))
+        with pytest.raises(ArchiveError, match=r"is damaged: its content is not what was saved \(its SHA-256"):
+            renoise.load(path, tiny.sd(tiny.euler_ancestral()))
+
+
+def test_format_2_without_a_digest_is_refused(saved: Path, tmp_path: Path) -> None:
+    with safe_open(saved, "pt") as file:
+        told = file.metadata()["renoise"]
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, tmp_path / "bare.safetensors", {"renoise": told})
+    with pytest.raises(ArchiveError, match="its digest is missing"):
+        renoise.load(tmp_path / "bare.safetensors", tiny.sd(tiny.euler_ancestral()))
+
+
+@pytest.mark.parametrize("name", ["somebody/something", ".", "emoji-tur", "../weights/emoji"])
+def test_a_model_named_in_a_file_is_loaded_only_if_it_is_embedded(
+    name: str, saved_embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "load", lambda *_: pytest.fail("a file decided what is loaded"))
+    path = rewritten(saved_embedded, tmp_path / "named.safetensors", lambda header, _: header.update(model=name))
+    with pytest.raises(ArchiveError, match="only emoji and emoji-turbo are loaded by a name in a file: load the pipe"):
+        renoise.load(path)
+
+
+def test_a_scheduler_that_diffusers_lacks_is_said(saved_embedded: Path, tmp_path: Path) -> None:
+    path = rewritten(saved_embedded, tmp_path / "x.safetensors", lambda header, _: header.update(scheduler="Nobody"))
+    with pytest.raises(ArchiveError, match="scheduler that is not to be had: diffusers has no scheduler 'Nobody'"):
+        renoise.load(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("prompts",), "a cat", "prompts is 'a cat', not null or a list"),
+        (("prompts",), [7], r"prompts\[0\] is 7, not a text"),
+        (("pipe_kwargs",), {"eta": 1}, "pipe_kwargs is .* not a list"),
+        (("pipe_kwargs",), [None], r"pipe_kwargs\[0\] is None, not a text"),
+        (("pipe_kwargs",), None, "pipe_kwargs is None, not a list"),
+        (("pipeline",), 3, "pipeline is 3, not an object"),
+        (("pipeline", "source"), [], "pipeline.source is .* not null or a text"),
+        (("pipeline", "networks"), ["nowhere"], "it lacks 'weights.nowhere'"),
+        (("driver",), "car", "driver 'car' is none of direct, pipeline"),
+        (("scheduler",), ["DDIMScheduler"], "scheduler is .* not a text"),
+        (("boxes",), [[0.5, 0, 32, 32]], r"boxes\[0\]\[0\] is 0.5, not a whole number"),
+        (("boxes",), [[0, 0, 10**6, 32]], "does not lie in a picture of 32 x 32 pixels"),
+        (("num_train_timesteps",), 0, "num_train_timesteps is 0"),
+        (("num_train_timesteps",), "many", "num_train_timesteps is 'many', not a whole number"),
+        (("seconds",), None, "seconds is None, not a whole number or a number"),
+        (("batched",), 1, "batched is 1, not true or false"),
+        (("steps",), [{"step": 99, "passes": 1}], "reports on steps beyond"),
+        (("steps",), [7], r"steps\[0\] is 7, not an object"),
+        (("settings", "regions"), None, "settings.regions is None, not a list"),
+        (("settings", "regions"), [{"below": "x"}], r"settings.regions\[0\].below is 'x'"),
+        (("settings", "edit_losses"), [], "settings.edit_losses is .* not null or an object"),
+        (("settings", "solver"), 3, "settings.solver is 3, not a text"),
+        (("settings", "guidance_scale"), "high", "guidance_scale='high'"),
+        (("inversion_guidance_scale",), True, "inversion_guidance_scale is True"),
+        (("version",), True, "version True is no number of a format"),
+        (("colour",), "red", "colour is unknown"),
+    ],
+)
+def test_json_of_another_shape_is_refused_by_place(
+    place: tuple[str, ...], value: Any, message: str, saved: Path, tmp_path: Path
+) -> None:
+    def change(header: dict[str, Any], _: dict[str, Tensor]) -> None:
+        for key in place[:-1]:
+            header = header[key]
+        header[place[-1]] = value
+
+    path = rewritten(saved, tmp_path / "changed.safetensors", change)
+    with pytest.raises(ArchiveError, match=message):
+        renoise.load(path, tiny.sd(tiny.euler_ancestral()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors.update(pixels=tensors["pixels"].float()), "pixels are torch.float32"),
+        (lambda tensors: tensors["z_T"].fill_(float("nan")), "z_T is not made of finite floats"),
+        (lambda tensors: tensors.update(z_0=tensors["z_0"].int()), "z_0 is not made of finite floats"),
+    ],
+)
+def test_tensors_of_another_kind_are_refused(
+    change: Callable[[dict[str, Tensor]], object], message: str, saved: Path, tmp_path: Path
+) -> None:
+    path = rewritten(saved, tmp_path / "changed.safetensors", lambda _, tensors: change(tensors))
+    with pytest.raises(ArchiveError, match=message):
+        renoise.load(path, tiny.sd(tiny.euler_ancestral()))
+
+
+def test_pipe_kwargs_of_another_kind_are_refused(saved: Path) -> None:
+    for wrong in (3, "eta", ["eta"], {3: 4}):
+        with pytest.raises(TypeError, match=r"pipe_kwargs=.* is no dict of keywords"):
+            renoise.load(saved, tiny.sd(tiny.euler_ancestral()), pipe_kwargs=wrong)  # type: ignore[arg-type]
+
+
+# --- what inverts can be saved ---
+
+
+def test_settings_made_of_numbers_of_numpy_and_torch_are_saved(tmp_path: Path) -> None:
+    settings = Settings(
+        regions=[  # type: ignore[arg-type]
+            Region(np.float32(0.4), np.int64(1), np.array([0.25, 0.75])),  # type: ignore[arg-type]
+            Region(torch.tensor(float("inf")), torch.tensor(0)),  # type: ignore[arg-type]
+        ],
+        edit_losses=EditLosses(np.float64(1), torch.tensor(0.5), np.uint8(1), torch.tensor(1)),  # type: ignore[arg-type]
+        correction=np.float32(0.5),  # type: ignore[arg-type]
+        num_inference_steps=np.int32(2),  # type: ignore[arg-type]
+        guidance_scale=torch.tensor(2.0),  # type: ignore[arg-type]
+    )
+    before = renoise.invert(
+        tiny.sd(),
+        PICTURE,
+        np.str_("a cat"),
+        preset=settings,
+        seed=np.int64(3),  # type: ignore[arg-type]
+        strength=np.float32(1),  # type: ignore[arg-type]
+        size=np.array([32, 40]),  # type: ignore[arg-type]
+    )
+    before.save(tmp_path / "cat.safetensors")
+    after = renoise.load(tmp_path / "cat.safetensors", tiny.sd())
+    assert after.settings == before.settings
+    assert type(after.settings.regions[0].iterations) is int
+    assert after.size == (32, 40)
+
+
+class Solver:
+    """A solver that is an object."""
+
+    def __call__(self, reverse: Any, start: Tensor) -> Any:
+        return SOLVERS["anderson"](reverse, start)
+
+
+def test_a_solver_that_is_an_object_is_saved_by_the_name_of_its_class(tmp_path: Path) -> None:
+    settings = Settings((Region(iterations=1),), solver=Solver(), num_inference_steps=2)
+    renoise.invert(tiny.sd(), PICTURE, "a cat", preset=settings).save(tmp_path / "cat.safetensors")
+    after = renoise.load(tmp_path / "cat.safetensors", tiny.sd())
+    assert after.settings.solver.name == "tests.test_archive.Solver"  # type: ignore[union-attr]
+
+
+def test_tensors_that_share_memory_are_saved(tmp_path: Path) -> None:
+    inversion = inverted(tiny.sd())
+    trajectory = replace(inversion.trajectory, z_T=inversion.z_0)
+    data = archive.dumps(replace(inversion.record, trajectory=trajectory, seconds=np.float32(1)))  # type: ignore[arg-type]
+    assert archive.loads(data).trajectory.z_T.equal(inversion.z_0)
+
+
 # --- writing ---
 
 
@@ -222,13 +411,11 @@ def test_a_failure_leaves_the_earlier_file_and_no_other(
 ) -> None:
     path = tmp_path / "cat.safetensors"
     path.write_bytes(b"earlier")
-    real = Path.write_bytes
 
-    def full(self: Path, data: bytes) -> int:
-        real(self, data[:10])
+    def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         renoise.load(saved, tiny.sd(tiny.euler_ancestral())).save(path)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("cat.safetensors", b"earlier")]

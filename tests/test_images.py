@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from renoise import images
+from renoise.core.checks import LIMITS
 from renoise.images import ImageError, fit, open_image, to_pil, to_tensor, unfit
 
 LOSSLESS: dict[str, Any] = {"webp": {"lossless": True}}
@@ -153,6 +154,60 @@ def test_sixteen_bits_are_scaled(tmp_path: Path, mode: str) -> None:
 def test_sixteen_bit_png(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 0x8080, dtype=np.uint16)).save(tmp_path / "deep.png")
     assert pixel(open_image(tmp_path / "deep.png")) == (128,) * 3
+
+
+def png(colours: int, bits: int, rows: bytes, width: int, clear: bytes) -> bytes:
+    """A PNG of one row, with a transparent colour."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, 1, bits, colours, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"tRNS", clear), chunk(b"IDAT", zlib.compress(b"\0" + rows))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        (png(0, 16, struct.pack(">3H", 0, 1000, 65535), 3, struct.pack(">H", 0)), [255, 4, 255]),
+        (png(0, 16, struct.pack(">3H", 0, 1000, 65535), 3, struct.pack(">H", 1000)), [0, 255, 255]),
+        (png(0, 8, bytes([0, 7, 9]), 3, struct.pack(">H", 7)), [0, 255, 9]),
+        (png(0, 4, bytes([0x05, 0xA0]), 3, struct.pack(">H", 5)), [0, 255, 170]),
+        (png(0, 2, bytes([0b00011000]), 3, struct.pack(">H", 1)), [0, 255, 170]),
+        (png(0, 1, bytes([0b01000000]), 3, struct.pack(">H", 0)), [255, 255, 255]),
+        (png(2, 16, struct.pack(">6H", 0x1234, 9, 9, 0, 0, 0), 2, struct.pack(">3H", 0x1234, 9, 9)), [255, 0]),
+        (png(2, 16, struct.pack(">6H", 7, 7, 7, 0x4000, 0, 0), 2, struct.pack(">3H", 7, 7, 7)), [255, 64]),
+    ],
+    ids=["grey 16, black", "grey 16", "grey 8", "grey 4", "grey 2", "grey 1", "colour 16", "colour 16, dark"],
+)
+def test_a_transparent_colour_in_a_png_of_any_depth(file: bytes, expected: list[int], tmp_path: Path) -> None:
+    (tmp_path / "picture.png").write_bytes(file)
+    for source in (tmp_path / "picture.png", Image.open(tmp_path / "picture.png")):
+        assert np.asarray(open_image(source))[0, :, 0].tolist() == expected
+
+
+def test_mode_i_made_of_an_8_bit_picture_is_not_black() -> None:
+    grey = Image.fromarray(gradient()[:, :, 0])
+    assert np.array_equal(np.asarray(open_image(grey.convert("I")))[:, :, 0], gradient()[:, :, 0])
+    bright = Image.fromarray(np.array([[0, 256, 65535]], np.int32))
+    assert np.asarray(open_image(bright))[0, :, 0].tolist() == [0, 1, 255]
+
+
+@pytest.mark.parametrize("dtype", [">u2", "<u2", ">f2", ">f4", ">f8", "<f4"])
+def test_arrays_of_either_byte_order(dtype: str) -> None:
+    levels = gradient() / 255 if "f" in dtype else gradient().astype(np.uint16) * 257
+    assert np.array_equal(np.asarray(open_image(levels.astype(dtype))), gradient())
+
+
+def test_large_arrays_are_refused_before_they_are_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for dtype in (np.uint8, np.uint16, np.float32):
+        array = np.broadcast_to(np.zeros((1, 1, 3), dtype), (30_000, 30_000, 3))  # takes no memory itself
+        with pytest.raises(ImageError, match=r"900 megapixels; the limit is 100: .*LIMITS.picture_pixels = 900000000"):
+            open_image(array)
+    monkeypatch.setattr(LIMITS, "picture_pixels", 100)
+    with pytest.raises(ImageError, match=r"the limit is 0\.0001"):
+        open_image(gradient())
 
 
 def test_floats_are_read_from_zero_to_one() -> None:

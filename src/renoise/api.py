@@ -20,6 +20,7 @@ from torch import Tensor
 from renoise import archive, images, models
 from renoise.archive import ArchiveError
 from renoise.core.budget import check_total, kept_steps
+from renoise.core.checks import file_path, keywords, pixel_size, scalar, shown, whole
 from renoise.core.draws import white_noise
 from renoise.core.loop import count_passes
 from renoise.core.loop import invert as invert_latents
@@ -99,6 +100,7 @@ def invert(
         TypeError, ValueError: any other argument that cannot work; says which, why, and what would.
     """
     adapter = Adapter(pipe)
+    size, strength = pixel_size(size), scalar(strength)
     settings = chosen_settings(
         adapter,
         preset,
@@ -116,7 +118,7 @@ def invert(
         None if prompt is None else one_each(prompt, len(sources), "prompt"),
         None if negative_prompt is None else one_each(negative_prompt, len(sources), "negative_prompt"),
         settings.inversion_guidance_scale,
-        dict(pipe_kwargs or {}),
+        keywords("pipe_kwargs", pipe_kwargs),
     )
     target = adapter.size(size)
     call = adapter.call(scene, settings.num_inference_steps, target)
@@ -175,10 +177,11 @@ def load(path: str | os.PathLike[str], pipe: Any = None, *, pipe_kwargs: Mapping
         pipe_kwargs: those that the inversion was made with; a file holds their names only.
 
     Raises:
-        ArchiveError: no such file, no inversion, a newer format, or a pipeline, scheduler or pipe_kwargs that it was
-            not made with.
+        ArchiveError: no such file, no inversion, a damaged one, a newer format, or a pipeline, scheduler or pipe_kwargs
+            that it was not made with.
+        TypeError: a path that is no path, pipe_kwargs that are no dict, or a pipeline of no known kind.
     """
-    path = Path(path)
+    path = Path(file_path(path))
     record = archive.loads(_bytes(path), pipe_kwargs, name=str(path))
     if pipe is None:
         if record.model is None:
@@ -187,7 +190,7 @@ def load(path: str | os.PathLike[str], pipe: Any = None, *, pipe_kwargs: Mapping
                 f"{path} was made with a {made_with.pipeline} of yours ({made_with.source or 'not from a file'}); "
                 "load that and pass it: renoise.load(path, pipe), or --model on the command line"
             )
-        pipe = models.load(record.model, scheduler=record.scheduler)
+        pipe = _embedded(path, record)
     _check(path, record, pipe)
     device = pipe._execution_device
     trajectory = record.trajectory.mapped(lambda latents: latents.to(device))
@@ -195,9 +198,22 @@ def load(path: str | os.PathLike[str], pipe: Any = None, *, pipe_kwargs: Mapping
     return Inversion(moved, pipe)
 
 
+def _embedded(path: Path, record: Record) -> Any:
+    """The embedded model that a file names; no other name in a file is obeyed."""
+    if record.model not in models.NAMES:
+        raise ArchiveError(
+            f"{path} names {shown(record.model)} as its model, and only {' and '.join(models.NAMES)} are loaded by a "
+            "name in a file: load the pipeline yourself, and pass it: renoise.load(path, pipe)"
+        )
+    try:
+        return models.load(record.model, scheduler=record.scheduler)
+    except ValueError as error:
+        raise ArchiveError(f"{path} was made with a scheduler that is not to be had: {error}") from error
+
+
 def _bytes(path: Path) -> bytes:
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        what = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
         raise ArchiveError(f"{path} {what}; pass a file that Inversion.save or `renoise invert` wrote")
     try:
         return path.read_bytes()
@@ -245,12 +261,12 @@ def _generators(
 ) -> list[torch.Generator]:
     """One generator per picture."""
     if generator is None:
-        if not isinstance(seed, int) or not 0 <= seed < 2**64:
-            raise ValueError(f"seed={seed!r} is not a whole number from 0 to 2**64 - 1")
+        remedy = " is not a whole number from 0 to 2**64 - 1; pass one like 0"
+        seed = whole("seed", seed, remedy, most=2**64 - 1)
         return [torch.Generator().manual_seed(seed) for _ in range(count)]
     generators = list(generator) if isinstance(generator, (list, tuple)) else [generator]
     if not all(isinstance(item, torch.Generator) for item in generators):
-        raise TypeError(f"generator={generator!r} is not a torch.Generator; for a number, pass seed=")
+        raise TypeError(f"generator={shown(generator)} is not a torch.Generator; for a number, pass seed=")
     if len(generators) != count:
         raise ValueError(
             f"{len(generators)} generators for {count} pictures; pass one each, "

@@ -2,15 +2,19 @@
 
 The bytes are what a file of an inversion holds (see `renoise.load`), and what another process may be handed.  Of
 keywords of the pipeline's own call (`pipe_kwargs`) only the names are kept, and of solvers and methods of one's own.
+
+A SHA-256 digest of the JSON and of all tensors is part of the header.  Reading compares it, so that a changed bit is an
+error and not another picture.  It protects against damage, not against somebody who computes it anew.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -18,17 +22,19 @@ from safetensors.torch import load as deserialise
 from safetensors.torch import save as serialise
 from torch import Tensor
 
+from renoise.core.checks import keywords, scalar
 from renoise.core.settings import EditLosses, Region, Settings
 from renoise.core.solvers import SOLVERS
 from renoise.core.table import COLUMNS, StepTable
 from renoise.core.trajectory import StepReport, Trajectory
-from renoise.record import Identity, Record, Scene
+from renoise.record import Driver, Identity, Record, Scene
+from renoise.schema import HEADER, SETTINGS, check, check_tensors
 
-__all__ = ["VERSION", "ArchiveError", "dumps", "loads"]
+__all__ = ["VERSION", "ArchiveError", "digest", "dumps", "loads"]
 
 VERSION = 2
-"""Of the format written here.  Format 1 is read too: it has no latents of single steps, no kind of timesteps, and a
-score and a source among the settings."""
+"""Of the format written here.  Format 1 is read too: it has no digest, no latents of single steps, and no kind of
+timesteps, knows a network by sixteen numbers of eight weights, and has a score and a source among the settings."""
 _REPORT_TENSORS = ("residuals", "noise_travel", "noise_std", "noise_correlation")
 
 
@@ -48,6 +54,10 @@ def dumps(record: Record) -> bytes:
         measured = {name: getattr(report, name) for name in _REPORT_TENSORS}
         tensors |= {f"steps.{number}.{name}": value for name, value in measured.items() if value is not None}
     identity = record.identity
+    weights: dict[str, Any] = {"weights": identity.weights} if identity.sampling == 1 else {}
+    if identity.sampling == 2:
+        weights = {"networks": sorted(identity.weights), "quantised": sorted(identity.quantised)}
+        tensors |= {f"weights.{name}": torch.tensor(numbers) for name, numbers in identity.weights.items()}
     header = {
         "version": VERSION,
         "model": record.model,
@@ -55,7 +65,7 @@ def dumps(record: Record) -> bytes:
             "class": identity.pipeline,
             "source": identity.source,
             "denoiser": identity.architecture,
-            "weights": dict(identity.weights),
+            **weights,
         },
         "scheduler": record.scheduler,
         "num_train_timesteps": table.num_train_timesteps,
@@ -72,9 +82,21 @@ def dumps(record: Record) -> bytes:
         "passes": trajectory.passes,
         "steps": [{name: getattr(report, name) for name in ("step", "passes")} for report in trajectory.steps],
     }
-    complete = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    data: bytes = serialise(complete, {"renoise": json.dumps(header)})
+    complete = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    told = json.dumps(header, default=_number)
+    data: bytes = serialise(_apart(complete), {"renoise": told, "sha256": digest(told, complete)})
     return data
+
+
+def digest(header: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256, in hexadecimal digits, of the JSON and of the names, dtypes, shapes and bytes of all tensors."""
+    total = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        total.update(f"\0{name}\0{value.dtype}\0{list(value.shape)}\0".encode())
+        row = value.as_strided((value.numel(),), (1,))  # a stride of 1, also where there is one element
+        total.update(row.view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def loads(data: bytes, pipe_kwargs: Mapping[str, Any] | None = None, *, name: str = "this inversion") -> Record:
@@ -88,16 +110,20 @@ def loads(data: bytes, pipe_kwargs: Mapping[str, Any] | None = None, *, name: st
     Raises:
         ArchiveError: no inversion, a damaged one, a newer format, or pipe_kwargs that it was not made with.
     """
+    given = sorted(keywords("pipe_kwargs", pipe_kwargs))
     header, tensors = _read(data, name)
     try:
-        names: list[str] = header["pipe_kwargs"]
+        check(header, HEADER)
         record = _record(header, tensors, pipe_kwargs or {})
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise ArchiveError(f"{name} is damaged (it lacks {error}); save the inversion again") from error
+    except (AttributeError, IndexError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         raise ArchiveError(f"{name} is damaged ({type(error).__name__}: {error}); save the inversion again") from error
-    if names != sorted(pipe_kwargs or {}):
+    names = sorted(header["pipe_kwargs"])
+    if names != given:
         raise ArchiveError(
             f"{name} was made with pipe_kwargs for {', '.join(names) or 'nothing'}, not for "
-            f"{', '.join(sorted(pipe_kwargs or {})) or 'nothing'}; a file holds no values of theirs: pass them, "
+            f"{', '.join(given) or 'nothing'}; a file holds no values of theirs: pass them, "
             "renoise.load(path, pipe, pipe_kwargs={...})"
         )
     return record
@@ -112,19 +138,31 @@ def _read(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{name} is not a complete safetensors file ({error}); pass one that Inversion.save wrote"
         ) from error
     try:
-        told = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        header = json.loads(told.get("__metadata__", {}).get("renoise", "null"))
-        version = None if header is None else int(header["version"])
-    except (KeyError, TypeError, ValueError) as error:
+        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+        told = metadata.get("renoise")
+        header = None if told is None else json.loads(told)
+        version = 1 if header is None else header["version"]
+        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+            raise ValueError(f"version {version!r} is no number of a format")
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ArchiveError(f"{name} has a damaged header ({error}); save the inversion again") from error
-    if version is None:
+    if header is None:
         raise ArchiveError(f"{name} holds tensors but no inversion; pass a file that Inversion.save wrote")
     if version > VERSION:
         raise ArchiveError(f"{name} has format {version}, this renoise reads up to {VERSION}; update renoise")
+    kept = metadata.get("sha256")
+    if kept is None and version > 1:
+        raise ArchiveError(f"{name} is damaged: its digest is missing; take a copy of it, or save the inversion again")
+    if kept is not None and kept != digest(told, tensors):
+        raise ArchiveError(
+            f"{name} is damaged: its content is not what was saved (its SHA-256 digest differs); take another copy of "
+            "it, or save the inversion again"
+        )
     return header, tensors
 
 
 def _record(header: dict[str, Any], tensors: dict[str, Tensor], pipe_kwargs: Mapping[str, Any]) -> Record:
+    check_tensors(header, tensors)
     timesteps = tensors["table.timesteps"]
     whole = bool((timesteps == timesteps.round()).all())  # what format 1 leaves to be inferred
     table = StepTable(
@@ -149,14 +187,10 @@ def _record(header: dict[str, Any], tensors: dict[str, Tensor], pipe_kwargs: Map
         measured: dict[str, Any] = {key: tensors.get(f"steps.{number}.{key}") for key in _REPORT_TENSORS}
         measured["residuals"] = tensors[f"steps.{number}.residuals"]
         reports.append(StepReport(step, float(table.timesteps[step]), table.level(step), row["passes"], **measured))
-    made_with = header["pipeline"]
+    if header["driver"] not in get_args(Driver):
+        raise ValueError(f"driver {header['driver']!r} is none of {', '.join(get_args(Driver))}")
     return Record(
-        identity=Identity(
-            made_with["class"],
-            made_with["source"],
-            made_with["denoiser"],
-            {key: tuple(numbers) for key, numbers in made_with["weights"].items()},
-        ),
+        identity=_identity(header["pipeline"], tensors),
         model=header["model"],
         scheduler=header["scheduler"],
         settings=_settings(header["settings"]),
@@ -171,6 +205,32 @@ def _record(header: dict[str, Any], tensors: dict[str, Tensor], pipe_kwargs: Map
     )
 
 
+def _identity(made_with: dict[str, Any], tensors: dict[str, Tensor]) -> Identity:
+    told = (made_with["class"], made_with["source"], made_with["denoiser"])
+    if "weights" in made_with:
+        return Identity(*told, {key: tuple(numbers) for key, numbers in made_with["weights"].items()}, sampling=1)
+    weights = {name: tuple(tensors[f"weights.{name}"].tolist()) for name in made_with["networks"]}
+    return Identity(*told, weights, quantised=tuple(made_with["quantised"]))
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, none of which shares memory with another: safetensors refuses those that do."""
+    seen: set[int] = set()
+    for name, value in tensors.items():
+        memory = value.untyped_storage().data_ptr()
+        tensors[name] = value.clone() if memory in seen else value
+        seen.add(memory)
+    return tensors
+
+
+def _number(value: object) -> Any:
+    """Numbers of numpy and torch, which a method of one's own may report, as JSON knows them."""
+    found = scalar(value)
+    if found is value:
+        raise TypeError(f"{value!r} in a record is no number, text or list: report plain numbers")
+    return found
+
+
 def _plain(settings: Settings) -> dict[str, Any]:
     """Settings as JSON, with functions by name."""
     values = {field.name: getattr(settings, field.name) for field in fields(settings)}
@@ -181,6 +241,7 @@ def _plain(settings: Settings) -> dict[str, Any]:
 
 def _settings(values: dict[str, Any]) -> Settings:
     values = {name: value for name, value in values.items() if name not in ("score", "source")}  # of format 1
+    check(values, SETTINGS, "settings")
     regions = [{**region, "weights": region["weights"] and tuple(region["weights"])} for region in values["regions"]]
     losses = values["edit_losses"] and EditLosses(**values["edit_losses"])
     values |= {"regions": tuple(Region(**region) for region in regions), "edit_losses": losses}
@@ -194,7 +255,11 @@ def _settings(values: dict[str, Any]) -> Settings:
 def _name(function: Callable[..., Any]) -> str:
     while isinstance(function, partial):
         function = function.func
-    return getattr(function, "name", None) or f"{function.__module__}.{function.__qualname__}"
+    name = getattr(function, "name", None)
+    if isinstance(name, str):
+        return name
+    named = function if hasattr(function, "__qualname__") else type(function)  # an object that can be called
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,82 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import secrets
+import stat
 from pathlib import Path
+
+from renoise.core.checks import file_path
 
 __all__ = ["write"]
 
 
-def write(path: Path, data: bytes) -> None:
-    """Writes a file and its folders under a temporary name first, so that nobody ever sees half of it.
+def write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file, and the folders that it lies in, so that nobody ever sees half of it.
+
+    The data go to a new file with a name of its own in the same folder, and reach the disk before that file takes the
+    place of an earlier one.  Two writers of one path do not meet: the last one to finish wins.  An earlier file keeps
+    its permissions, and a symbolic link stays a link: the file that it points to is replaced.  A process that is killed
+    while it writes may leave a file called ``.renoise-*.part``, which can be deleted.
+
+    Args:
+        path: where to write; a regular file, or nothing yet.
+        data: the whole content.
 
     Raises:
-        OSError: a place that cannot be written; what was there before stays.
+        TypeError: a path that is no path.
+        OSError: a place that cannot be written, such as a folder, a device or a pipe; what was there before stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    target = Path(os.path.realpath(file_path(path)))  # the file behind a symbolic link
+    before = _earlier(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".renoise-{secrets.token_hex(8)}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if before is not None:
+            _like(part, before)
+        os.replace(part, target)
+    except BaseException:
         part.unlink(missing_ok=True)
+        raise
+    _sync(target.parent)
+
+
+def _earlier(target: Path) -> os.stat_result | None:
+    """What is there already, or None.  Refuses what is no regular file, and a file that may not be written."""
+    try:
+        before = os.stat(target)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(before.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder: pass the name of a file in it", str(target))
+    if not stat.S_ISREG(before.st_mode):
+        raise OSError(errno.EINVAL, "is a device, pipe or socket: pass the name of a regular file", str(target))
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "is read-only: make it writable or pass another name", str(target))
+    return before
+
+
+def _like(part: Path, before: os.stat_result) -> None:
+    """Gives the new file the owner and the permissions of the earlier one, as far as this user may."""
+    now = part.stat()
+    if hasattr(os, "chown") and (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
+        with contextlib.suppress(PermissionError):
+            os.chown(part, before.st_uid, before.st_gid)
+    part.chmod(stat.S_IMODE(before.st_mode))
+
+
+def _sync(folder: Path) -> None:
+    """Has the new name reach the disk, where the system lets a folder be opened."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,12 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from renoise.core.checks import LIMITS, scalar, shown
+
 __all__ = ["Box", "ImageError", "Source", "fit", "open_image", "to_pil", "to_tensor", "unfit"]
 
 Source = str | os.PathLike[str] | Image.Image | npt.NDArray[np.generic]
 Box = tuple[int, int, int, int]
-
-_LARGEST = 100_000_000  # pixels; a 100-megapixel camera passes, a decompression bomb does not
 
 
 class ImageError(ValueError):
@@ -33,12 +34,16 @@ class ImageError(ValueError):
 def open_image(source: Source) -> Image.Image:
     """Read a picture as plain 8-bit RGB: upright (EXIF), on white where it is transparent, the first frame of many.
 
+    A grey picture of 16 bits or of floats (modes I;16 and F) has its white at 65535 and at 1.  In mode I, which PIL
+    gives to pictures of 8 and of 16 bits alike, white is 255 where no pixel is lighter than that, and 65535 otherwise.
+
     Args:
         source: the path of any file that PIL reads, a PIL image (its current frame), or an array [H, W], [H, W, 1],
             [H, W, 3] or [H, W, 4] of uint8, uint16, bool, or floats in [0, 1].
 
     Raises:
-        ImageError: not there, not a picture, damaged, empty, of a wrong type, or larger than 100 megapixels.
+        ImageError: not there, not a picture, damaged, empty, of a wrong type, or larger than 100 megapixels
+            (`renoise.core.checks.LIMITS.picture_pixels`).
     """
     if isinstance(source, Image.Image):
         with _decoding("the PIL image"):
@@ -70,9 +75,10 @@ def fit(image: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, Box]:
         raise ImageError(
             f"fit takes a non-empty RGB picture, not mode {image.mode} of {_by(image.size)}: open_image first"
         )
-    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-        raise ImageError(f"size {size!r} is not a (height, width) of positive whole numbers, e.g. (512, 512)")
-    height, width = size
+    sides = tuple(scalar(side) for side in size) if isinstance(size, (list, tuple)) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides):
+        raise ImageError(f"size {shown(size)} is not a (height, width) of positive whole numbers, e.g. (512, 512)")
+    height, width = sides
     scale = min(width / image.width, height / image.height)
     # at least a pixel each way, however long and thin the picture
     inner = tuple(
@@ -163,27 +169,62 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
     """8-bit RGB of any PIL image; the size is judged before the pixels are decoded."""
     if 0 in image.size:
         raise ImageError(f"{name} is {_by(image.size)}: it has no pixels")
-    if image.width * image.height > _LARGEST:
-        megapixels = image.width * image.height / 1e6
-        raise ImageError(f"{name} is {_by(image.size)}, {megapixels:.0f} megapixels; the limit is 100: reduce it first")
+    _check_area(name, image.size)
+    clear, sixteen = _clear_level(image), str(_layout(image)).startswith("I;16")
     image = ImageOps.exif_transpose(image)  # a copy
     if image.mode.startswith("I") or image.mode == "F":
-        return _deep(image, name)
+        return _deep(image, name, sixteen)
+    if clear is not None:
+        image.info["transparency"] = clear
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return Image.fromarray(np.asarray(image.convert("RGB")))  # leaves the file's metadata behind
 
 
-def _deep(image: Image.Image, name: str) -> Image.Image:
-    """Greyscale of more than 8 bits: 16-bit integers, whose white is 65535, and floats, whose white is 1."""
+def _check_area(name: str, size: tuple[int, int]) -> None:
+    """Refuses more pixels than the limit; (width, height)."""
+    pixels, most = size[0] * size[1], LIMITS.picture_pixels
+    if pixels > most:
+        raise ImageError(
+            f"{name} is {_by(size)}, {pixels / 1e6:.0f} megapixels; the limit is {most / 1e6:g}: reduce it first, or "
+            f"raise the limit: renoise.core.checks.LIMITS.picture_pixels = {pixels}"
+        )
+
+
+def _clear_level(image: Image.Image) -> int | tuple[int, ...] | None:
+    """The transparent colour of a PNG at the 8 bits that PIL decodes it to, where PIL leaves it at the file's own bits.
+
+    Known only before the pixels are decoded; None where there is nothing to correct.
+    """
+    clear, layout = image.info.get("transparency"), _layout(image)
+    if layout in ("L;2", "L;4") and isinstance(clear, int):
+        return min(clear, 2 ** int(layout[2]) - 1) * (85 if layout == "L;2" else 17)
+    if image.mode == "RGB" and isinstance(clear, tuple) and (layout == "RGB;16B" or max(clear) > 255):
+        return tuple(level >> 8 for level in clear)
+    return None
+
+
+def _layout(image: Image.Image) -> Any:
+    """How a file holds its pixels, until they are decoded: "L;4", "RGB;16B" ..."""
+    tiles = getattr(image, "tile", None)
+    return tiles[0][3] if tiles else None
+
+
+def _deep(image: Image.Image, name: str, sixteen: bool) -> Image.Image:
+    """Greyscale of more than 8 bits, on white where one level is transparent; see `open_image` for what white is."""
     levels = np.asarray(image).astype(np.float64)
     white, kind = (1.0, "floats") if image.mode == "F" else (65535.0, "16-bit integers")
+    if image.mode == "I" and not sixteen and levels.max() <= 255:
+        white, kind = 255.0, "8-bit integers"
     if not (levels.min() >= 0 and levels.max() <= white):
         raise ImageError(
             f"{name} has {kind} from {levels.min():g} to {levels.max():g} (mode {image.mode}), not from 0 to "
             f"{white:g}: scale them, or convert the picture to 8 bits"
         )
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        levels[levels == clear] = white
     return Image.fromarray((levels / white * 255).round().astype(np.uint8)).convert("RGB")
 
 
@@ -194,6 +235,8 @@ def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:
         raise ImageError(f"an array of shape {shape} is not a picture [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]{hint}")
     if 0 in shape:
         raise ImageError(f"the array has shape {shape}: it has no pixels")
+    _check_area("the array", (shape[1], shape[0]))
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype == np.uint8:
         levels = array.astype(np.uint8)
     elif array.dtype in (np.uint16, np.bool_):

@@ -46,12 +46,17 @@ class Identity:
         source: the folder or hub name that it was loaded from, if any.
         architecture: sixteen hexadecimal digits that change with the configuration of its denoiser.
         weights: some numbers of the weights of its denoiser and of each text encoder, by component.
+        quantised: the components of which some weights are quantised, so that they are known less exactly.
+        sampling: which numbers `weights` holds: 2 for those of every parameter, 1 for the sixteen numbers of eight
+            weights that files of format 1 have; see `renoise.pipelines.identity`.
     """
 
     pipeline: str
     source: str | None
     architecture: str
     weights: Mapping[str, tuple[float, ...]]
+    quantised: tuple[str, ...] = ()
+    sampling: int = 2
 
 
 @dataclass(frozen=True, eq=False)

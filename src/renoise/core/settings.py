@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from renoise.core.checks import number, shown, values, whole
 from renoise.core.query import Query
 from renoise.core.solvers import SOLVERS, Solver
 from renoise.core.table import StepTable
@@ -41,7 +42,12 @@ def window(first: int, last: int, iterations: int) -> tuple[float, ...]:
     Raises:
         ValueError: a window that is empty or reaches beyond the last pass.
     """
-    if not 1 <= first <= last:
+    first, last = (
+        whole(name, value, ": count passes from 1, in whole numbers", least=1)
+        for name, value in (("first", first), ("last", last))
+    )
+    iterations = whole("iterations", iterations, ": pass a whole number, 0 or more", limit="iterations")
+    if first > last:
         raise ValueError(f"window {first}..{last} is empty: count passes from 1, first <= last")
     if last > iterations + 1:
         raise ValueError(
@@ -69,19 +75,31 @@ class Region:
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.below > 0:
-            raise ValueError(f"below={self.below} leaves no step in the region: pass a level above 0, or math.inf")
-        if self.iterations < 0:
-            raise ValueError(f"iterations={self.iterations}: pass 0 (plain sampler reversing) or more")
+        below = number(
+            "below", self.below, " leaves no step in the region: pass a level above 0, or math.inf", lambda x: x > 0
+        )
+        iterations = whole(
+            "iterations",
+            self.iterations,
+            ": pass 0 (plain sampler reversing) or more, a whole number",
+            limit="iterations",
+        )
+        _store(self, below=below, iterations=iterations)
         if self.weights is None:
             return
-        if len(self.weights) != self.iterations + 1:
+        remedy = " are no weights: pass one number per pass, for instance window(first, last, iterations)"
+        given = values("weights", self.weights, remedy)
+        if len(given) != iterations + 1:
             raise ValueError(
-                f"{len(self.weights)} weights for {self.iterations + 1} passes (iterations={self.iterations}): pass "
-                "one weight per pass, for instance window(first, last, iterations)"
+                f"{len(given)} weights for {iterations + 1} passes (iterations={iterations}): pass one weight per "
+                "pass, for instance window(first, last, iterations)"
             )
-        if not all(0 <= weight < math.inf for weight in self.weights) or not sum(self.weights) > 0:
-            raise ValueError(f"weights={self.weights} have no mean: pass numbers of 0 or more with a positive sum")
+        remedy = " have no mean: pass numbers of 0 or more with a positive sum"
+        mean = f" among weights={shown(given)}, which{remedy}"
+        weights = tuple(number("weight", weight, mean, lambda x: 0 <= x < math.inf) for weight in given)
+        if not 0 < sum(weights) < math.inf:
+            raise ValueError(f"weights={shown(weights)}{remedy}")
+        _store(self, weights=weights)
 
 
 @dataclass(frozen=True)
@@ -101,13 +119,14 @@ class EditLosses:
     rolls: int = 5
 
     def __post_init__(self) -> None:
-        for name, weight in (("lambda_pair", self.lambda_pair), ("lambda_kl", self.lambda_kl)):
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"{name}={weight} is not a weight: pass 0 to skip this loss, or a positive number")
+        for name in ("lambda_pair", "lambda_kl"):
+            remedy = " is not a weight: pass 0 to skip this loss, or a positive number"
+            _store(self, **{name: number(name, getattr(self, name), remedy, lambda x: 0 <= x < math.inf)})
+        for name in ("steps", "rolls"):
+            remedy = ": pass a whole number, 1 or more, or edit_losses=None"
+            _store(self, **{name: whole(name, getattr(self, name), remedy, least=1, limit="iterations")})
         if self.lambda_pair == self.lambda_kl == 0:
             raise ValueError("both lambdas are 0, so there is nothing to lower: pass edit_losses=None instead")
-        if self.steps < 1 or self.rolls < 1:
-            raise ValueError(f"steps={self.steps}, rolls={self.rolls}: pass 1 or more of both, or edit_losses=None")
 
 
 @dataclass(frozen=True)
@@ -157,42 +176,62 @@ class Settings:
     method: Method | None = None
 
     def __post_init__(self) -> None:
-        bounds = [region.below for region in self.regions]
+        self._check_regions()
+        self._check_names()
+        for name in ("correction", "absorption"):
+            remedy = " is no distance: pass 0.0 (none), math.inf (exact) or between, like 0.14"
+            _store(self, **{name: number(name, getattr(self, name), remedy, lambda x: x >= 0)})
+        for name, least, limit in (("nearest", 0, "iterations"), ("passes", 1, "passes")):
+            count, remedy = getattr(self, name), f": pass a whole number, {least} or more, or None"
+            if count is not None:
+                _store(self, **{name: whole(name, count, remedy, least=least, limit=limit)})
+        remedy = " is no share of a latent: pass 0.0 for no tolerance, or a number like 1e-3"
+        _store(self, tol=number("tol", self.tol, remedy, lambda x: 0 <= x < 1))
+        self._check_together()
+        remedy = ": pass a whole number, 1 or more"
+        steps = whole("num_inference_steps", self.num_inference_steps, remedy, least=1, limit="steps")
+        _store(self, num_inference_steps=steps)
+        for name in ("guidance_scale", "inversion_guidance_scale"):
+            remedy = ": pass 1.0 for no guidance (turbo models too), or more"
+            _store(self, **{name: number(name, getattr(self, name), remedy, lambda x: 1 <= x < math.inf)})
+
+    def _check_regions(self) -> None:
+        remedy = " is no list of regions: pass a tuple of Region, for instance (Region(iterations=1),)"
+        regions = values("regions", self.regions, remedy)
+        if not all(isinstance(region, Region) for region in regions):
+            raise ValueError(f"regions={shown(self.regions)}{remedy}")
+        _store(self, regions=regions)
+        bounds = [region.below for region in regions]
         if not bounds or bounds[-1] != math.inf or sorted(set(bounds)) != bounds:
             raise ValueError(
-                f"regions end at {bounds}: every step needs one, so let the bounds rise and leave the last one math.inf"
+                f"regions end at {shown(bounds)}: every step needs one, so let the bounds rise and leave the last one "
+                "math.inf"
             )
-        if self.edit_losses and all(region.weights is None for region in self.regions):
+        if not isinstance(self.edit_losses, (EditLosses, type(None))):
+            raise ValueError(
+                f"edit_losses={shown(self.edit_losses)} are none: pass EditLosses(lambda_pair=..., lambda_kl=...), or "
+                "None"
+            )
+        if self.edit_losses and all(region.weights is None for region in regions):
             raise ValueError(
                 "edit losses act on the passes that enter a mean, and no region has weights: pass "
                 "weights=window(first, last, iterations), or edit_losses=None"
             )
-        for name in ("correction", "absorption"):
-            bound = getattr(self, name)
-            if not bound >= 0:
-                raise ValueError(
-                    f"{name}={bound} is no distance: pass 0.0 (none), math.inf (exact) or between, like 0.14"
-                )
+
+    def _check_names(self) -> None:
         for name, known in (("start", get_args(Start)), ("noise", get_args(Noise))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r} is none of {', '.join(known)}")
-        if not callable(self.solver) and self.solver not in SOLVERS:
-            raise ValueError(f"solver={self.solver!r} is none of {', '.join(SOLVERS)}, and no function")
-        for name, least in (("nearest", 0), ("passes", 1)):
-            count = getattr(self, name)
-            if count is not None and (not isinstance(count, int) or count < least):
-                raise ValueError(f"{name}={count!r}: pass a whole number, {least} or more, or None")
-        if not isinstance(self.tol, (int, float)) or not 0 <= self.tol < 1:
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in known:
+                raise ValueError(f"{name}={shown(value)} is none of {', '.join(known)}: pass one of them")
+        if not callable(self.solver) and not (isinstance(self.solver, str) and self.solver in SOLVERS):
             raise ValueError(
-                f"tol={self.tol!r} is no share of a latent: pass 0.0 for no tolerance, or a number like 1e-3"
+                f"solver={shown(self.solver)} is none of {', '.join(SOLVERS)}, and no function: pass one of them, or a "
+                "function like those of renoise.core.solvers"
             )
-        self._check_together()
-        if not isinstance(self.num_inference_steps, int) or self.num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps={self.num_inference_steps!r}: pass a whole number, 1 or more")
-        for name in ("guidance_scale", "inversion_guidance_scale"):
-            scale = getattr(self, name)
-            if not isinstance(scale, (int, float)) or not 1 <= scale < math.inf:
-                raise ValueError(f"{name}={scale!r}: pass 1.0 for no guidance (turbo models too), or more")
+        if self.method is not None and not callable(self.method):
+            raise ValueError(
+                f"method={shown(self.method)} is no function: pass one like renoise.core.settings.Method, or None"
+            )
 
     def _check_together(self) -> None:
         """Refuse what is sound alone but not in company."""
@@ -218,6 +257,12 @@ class Settings:
     def region(self, level: float) -> Region:
         """The region of a step at noise level `level` = t / num_train_timesteps."""
         return next(region for region in self.regions if level < region.below)
+
+
+def _store(instance: Region | EditLosses | Settings, **found: Any) -> None:
+    """Sets attributes of frozen data while they are made."""
+    for name, value in found.items():
+        object.__setattr__(instance, name, value)
 
 
 def plain(settings: Settings) -> Settings:
