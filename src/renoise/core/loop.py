@@ -41,6 +41,7 @@ from renoise.core.trajectory import StepReport, Trajectory
 __all__ = ["count_passes", "drive", "invert", "replay"]
 
 _Result = TypeVar("_Result")
+_GROWTH = 100  # edit losses that work change a prediction by a few percent
 _NOISE = {"independent": independent, "matched": matched}
 
 
@@ -201,14 +202,24 @@ def _solve(
 
     def nudge(prediction: Tensor) -> Tensor:
         assert losses is not None
-        return enhance(
+        drawn = rolls(tuple(prediction.shape)) if losses.lambda_pair and rolls else None
+        enhanced = enhance(
             prediction,
             target,
             lambda_pair=losses.lambda_pair,
             lambda_kl=losses.lambda_kl,
             steps=losses.steps,
-            rolls=rolls(tuple(prediction.shape)) if losses.lambda_pair and rolls else None,
+            rolls=drawn,
         )
+        largest = _GROWTH * max(1.0, prediction.abs().max().item())
+        if prediction.isfinite().all() and not enhanced.abs().max() <= largest:
+            weights = {"lambda_pair": losses.lambda_pair, "lambda_kl": losses.lambda_kl}
+            named = " and ".join(f"{name}={weight:g}" for name, weight in weights.items() if weight)
+            raise ValueError(
+                f"the edit losses overflow at step {step}: with {named} they move the prediction to more than {_GROWTH} "
+                "times its size; make these weights smaller, or pass edit_losses=None"
+            )
+        return enhanced
 
     if settings.solver == "renoise":
         weights = settings.region(table.level(step)).weights
