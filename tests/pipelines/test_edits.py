@@ -32,7 +32,7 @@ def bytes_of(results: Any) -> list[bytes]:
 def test_a_new_prompt_drops_the_old_one_for_the_second_text_encoder(name: str) -> None:
     pipe = KINDS[name]()
     prompts = {"prompt": ["a cat", "a dog"]}
-    plain = inverted(pipe, settings(2, 1), **prompts, driver="pipeline")
+    plain = inverted(pipe, settings(2, 1), **prompts, driver="pipeline", pipe_kwargs={})
     other = inverted(pipe, settings(2, 1), **prompts, pipe_kwargs={"prompt_2": "rain"})
     assert not torch.equal(plain.latents, other.latents)
     object.__setattr__(other.record.trajectory, "z_T", plain.latents)  # the edits differ by their keywords alone

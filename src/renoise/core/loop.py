@@ -216,7 +216,7 @@ def _solve(
             weights = {"lambda_pair": losses.lambda_pair, "lambda_kl": losses.lambda_kl}
             named = " and ".join(f"{name}={weight:g}" for name, weight in weights.items() if weight)
             raise ValueError(
-                f"the edit losses overflow at step {step}: with {named} they move the prediction to more than {_GROWTH} "
+                f"the edit losses overflow at step {step}: with {named} they move the prediction to over {_GROWTH} "
                 "times its size; make these weights smaller, or pass edit_losses=None"
             )
         return enhanced

@@ -223,8 +223,8 @@ def family(pipe: Any) -> str:
             return name
     known = ", ".join(kind for rules in FAMILIES.values() for kind in rules.pipelines)
     fitting = _fitting(pipe)
-    advice = f". Its networks make one that is by {fitting}.from_pipe(pipe, dtype=pipe.dtype)" if fitting else ""
-    raise TypeError(f"{type(pipe).__name__} is not supported; {known} are{advice}")
+    advice = f". Its networks without its task are made one by {fitting}.from_pipe(pipe, dtype=pipe.dtype)"
+    raise TypeError(f"{type(pipe).__name__} is not supported; {known} are{advice if fitting else ''}")
 
 
 def _fitting(pipe: Any) -> str | None:
@@ -260,7 +260,8 @@ def _makes_pictures(pipe: Any) -> bool:
     taken = config.get("in_channels")
     # an auto-encoder of depth maps beside pictures takes six channels
     colours = getattr(getattr(pipe, "vae", None), "config", {}).get("in_channels", 3)
-    return colours == 3 and taken is not None and taken == (config.get("out_channels") or taken)
+    returned = config.get("out_channels") or taken
+    return colours == 3 and taken is not None and taken in (returned, 4 * returned)  # tokens of 2 x 2 latents
 
 
 def denoiser(pipe: Any) -> Any:
