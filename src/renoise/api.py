@@ -97,6 +97,7 @@ def invert(
         Cancelled: `progress` was asked to stop.
         ImageError: a picture that cannot be used.
         NotInvertible: a scheduler whose step cannot be reversed; says what to type instead.
+        RuntimeError: the pipeline is in the middle of another inversion, or of replaying one.
         TypeError, ValueError: any other argument that cannot work; says which, why, and what would.
     """
     adapter = Adapter(pipe)
@@ -110,6 +111,7 @@ def invert(
         guidance_scale=guidance_scale,
         inversion_guidance_scale=inversion_guidance_scale,
     )
+    adapter.warn_of_guidance(guidance_scale, inversion_guidance_scale)
     batched = isinstance(image, (list, tuple))
     sources = list(cast("Sequence[images.Source]", image)) if batched else [cast("images.Source", image)]
     if not sources:
@@ -121,7 +123,7 @@ def invert(
         keywords("pipe_kwargs", pipe_kwargs),
     )
     target = adapter.size(size)
-    call = adapter.call(scene, settings.num_inference_steps, target)
+    call = adapter.call(scene, settings.num_inference_steps, target, len(sources))
     chosen = adapter.driver(driver, scene.pipe_kwargs)
     generators = _generators(generator, seed, len(sources))
     check_total(settings, kept_steps(settings.num_inference_steps, strength))
@@ -129,26 +131,27 @@ def invert(
     fitted = [images.fit(images.open_image(source), target) for source in sources]
 
     started = time.perf_counter()
-    pixels = images.to_tensor([picture for picture, _ in fitted]).to(adapter.device)
-    with adapter.freeing():
-        z_0 = adapter.codec.encode(pixels)
+    with adapter.turn():
+        pixels = images.to_tensor([picture for picture, _ in fitted]).to(adapter.device)
+        with adapter.freeing():
+            z_0 = adapter.codec.encode(pixels)
 
-    def begin(measure: Measure) -> Job[Trajectory]:
-        whole = measure() if known is None else known
-        table = whole.tail(kept_steps(len(whole), strength))
-        one, device, losses = z_0.shape[1:], z_0.device, settings.edit_losses
-        queries = invert_latents(
-            table,
-            z_0,
-            settings=settings,
-            noises=white_noise(generators, one, steps=len(table), device=device) if table.stochastic else None,
-            forward_noise=white_noise(generators, one, device=device) if losses else None,
-            rolls=_Rolls(losses, generators, device) if losses else None,
-            keep_latents=keep_latents,
-        )
-        return Job(queries, table, count_passes(table, settings))
+        def begin(measure: Measure) -> Job[Trajectory]:
+            whole = measure() if known is None else known
+            table = whole.tail(kept_steps(len(whole), strength))
+            one, device, losses = z_0.shape[1:], z_0.device, settings.edit_losses
+            queries = invert_latents(
+                table,
+                z_0,
+                settings=settings,
+                noises=white_noise(generators, one, steps=len(table), device=device) if table.stochastic else None,
+                forward_noise=white_noise(generators, one, device=device) if losses else None,
+                rolls=_Rolls(losses, generators, device) if losses else None,
+                keep_latents=keep_latents,
+            )
+            return Job(queries, table, count_passes(table, settings))
 
-    trajectory = adapter.run(begin, [call], driver=chosen, stage="invert", progress=progress)
+        trajectory = adapter.run(begin, [call], driver=chosen, stage="invert", progress=progress)
     record = Record(
         identity=identity(pipe),
         model=models.name_of(pipe),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from renoise.core.settings import Settings
 from renoise.core.table import StepTable
 from renoise.core.trajectory import Trajectory
 from renoise.pipelines.adapter import Adapter
-from renoise.pipelines.families import EMBEDDINGS
+from renoise.pipelines.families import DESCRIPTIONS, EMBEDDINGS, NEGATIVES, TEXTS
+from renoise.pipelines.known_steps import refuse_other_steps
 from renoise.pipelines.stand_in import Measure, placed, stand_in
 from renoise.record import Record, Scene
 from renoise.texts import one_each
@@ -103,7 +105,9 @@ class Inversion:
 
         Raises:
             Cancelled: `progress` was asked to stop.
+            RuntimeError: the pipeline is in the middle of an inversion, or of replaying one.
         """
+        Adapter(self.pipe).warn_of_guidance(guidance_scale)
         scene = self.scene
         if guidance_scale is not None:
             scene = replace(scene, guidance_scale=replace(self.settings, guidance_scale=guidance_scale).guidance_scale)
@@ -129,7 +133,9 @@ class Inversion:
             num_inference_steps: another number of steps, of the whole schedule, for samplers that draw no noise; it is
                 walked from the level that the inversion went to. By default the steps of the inversion. Another
                 strength takes another inversion.
-            pipe_kwargs: keywords of the pipeline's own call in place of or besides those of the inversion.
+            pipe_kwargs: keywords of the pipeline's own call in place of or besides those of the inversion. A new prompt
+                drops what said the same in other words: prompt_2, prompt_3, embeddings and their masks; a new negative
+                prompt drops negative_prompt_2, negative_prompt_3 and negative embeddings.
             progress: told of every pass, and able to stop; by default the pipeline's own progress bar.
 
         Returns:
@@ -137,41 +143,82 @@ class Inversion:
 
         Raises:
             Cancelled: `progress` was asked to stop.
+            RuntimeError: the pipeline is in the middle of an inversion, or of replaying one.
             TypeError, ValueError: an argument that cannot work; says which, why, and what would.
         """
         given = dict(pipe_kwargs or {})
+        Adapter(self.pipe).warn_of_guidance(guidance_scale)
         if num_inference_steps == self.settings.num_inference_steps:
             num_inference_steps = None
         self._check_schedule(given, num_inference_steps)
-        count, source = len(self.pixels), self.scene
-        negatives = None if "negative_prompt_embeds" in given else source.negative_prompts
-        if negative_prompt is not None:
-            negatives = one_each(negative_prompt, count, "negative_prompt")
-        settings = self.settings
-        if guidance_scale is not None:
-            settings = replace(settings, guidance_scale=guidance_scale)
-        negative = {key for key in EMBEDDINGS if key.startswith("negative_")}
-        dropped: set[str] = set() if negative_prompt is None else negative
-        if prompt is not None or "prompt_embeds" in given:  # what the picture showed
-            dropped = dropped | (EMBEDDINGS - negative)
-        kept = {key: value for key, value in source.pipe_kwargs.items() if key not in dropped}
-        texts = None if prompt is None else one_each(prompt, count, "prompt")
-        scene = Scene(texts, negatives, settings.guidance_scale, kept | given)
+        texts = None if prompt is None else one_each(prompt, len(self.pixels), "prompt")
+        scene = self._edited(texts, negative_prompt, guidance_scale, given)
         return self._pictures(self.regenerate(scene, num_inference_steps, progress=progress))
 
+    def _edited(
+        self,
+        texts: tuple[str, ...] | None,
+        negative_prompt: str | Sequence[str] | None,
+        guidance_scale: float | None,
+        given: Mapping[str, Any],
+    ) -> Scene:
+        """The scene of an edit: what was given, and of the inversion's own what that does not replace."""
+        source, settings = self.scene, self.settings
+        if guidance_scale is not None:
+            settings = replace(settings, guidance_scale=guidance_scale)
+        dropped: set[str] = set()
+        if texts is not None or "prompt_embeds" in given:
+            dropped |= DESCRIPTIONS
+        negatives = source.negative_prompts
+        if negative_prompt is not None:
+            negatives = one_each(negative_prompt, len(self.pixels), "negative_prompt")
+        elif "negative_prompt_embeds" in given:
+            negatives = None
+        if negative_prompt is not None or "negative_prompt_embeds" in given:
+            dropped |= NEGATIVES
+        kept = {key: value for key, value in source.pipe_kwargs.items() if key not in dropped}
+        return Scene(texts, negatives, settings.guidance_scale, kept | dict(given))
+
     @contextmanager
-    def replaying(self) -> Iterator[dict[str, Any]]:
-        """Has the pipeline itself replay this inversion, with whatever prompt and keywords it is called inside.
+    def replaying(
+        self, *, negative_prompt: str | Sequence[str] | None = None, guidance_scale: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Has the pipeline itself replay this inversion, with whatever prompt and callbacks it is called inside.
 
             with inv.replaying() as keywords:
                 pipe("green apple", **keywords, callback_on_step_end=look).images[0]
 
-        Yields the keywords that the call needs: size and number of steps. Its first evaluation is discarded (see
-        `renoise.pipelines.stand_in`), so callbacks see one step more, and its pictures still have their padding.
+        The call inside makes the picture that `edit` makes with the same prompt.  Its first evaluation is discarded
+        (see `renoise.pipelines.stand_in`), so a callback is called once more than there are steps, and its pictures
+        still have their padding.
+
+        Args:
+            negative_prompt: by default that of the inversion; counts only where guidance is on.
+            guidance_scale: 1 means no guidance; by default ``settings.guidance_scale``.
+
+        Yields:
+            All that the call needs beside a prompt: size, number of steps, guidance as this kind of pipeline spells it,
+            and the keywords of the inversion that do not describe its picture.
+
+        Raises:
+            RuntimeError: the pipeline is in the middle of an inversion, or of replaying one.
+            ValueError: raised in the call: steps that are not those of the inversion.
         """
-        height, width = self.size
-        with placed(self.pipe, stand_in(self.pipe.scheduler, lambda measure: self._replay(self.table))):
-            yield {"height": height, "width": width, "num_inference_steps": self.settings.num_inference_steps}
+        adapter, count = Adapter(self.pipe), len(self.pixels)
+        scene = self._edited(("",) * count, negative_prompt, guidance_scale, {})
+        call = adapter.call(scene, self.settings.num_inference_steps, self.size)
+        keywords = {name: value for name, value in call.keywords.items() if name not in DESCRIPTIONS | {"prompt"}}
+        if not self.record.batched:  # one text goes with one text, and a list with a list
+            for name in ({"negative_prompt"} | TEXTS) & keywords.keys():
+                keywords[name] = keywords[name] and keywords[name][0]
+        replaying = stand_in(
+            self.pipe.scheduler,
+            lambda measure: self._replay(self.table),
+            steps=self.table,
+            on_schedule=partial(refuse_other_steps, self.settings.num_inference_steps, self.scene.pipe_kwargs),
+        )
+        with adapter.turn(), placed(self.pipe, replaying):
+            yield keywords
 
     @torch.no_grad()
     def regenerate(
@@ -183,10 +230,13 @@ class Inversion:
         def begin(measure: Measure) -> Job[Tensor]:
             return self._replay(table if num_inference_steps is None else regrid(table, measure()))
 
-        call = adapter.call(scene, num_inference_steps or self.settings.num_inference_steps, self.size)
+        steps = num_inference_steps or self.settings.num_inference_steps
+        call = adapter.call(scene, steps, self.size, len(self.pixels))
         driver = self.record.driver if scene.pipe_kwargs.keys() <= EMBEDDINGS else "pipeline"
-        latents = adapter.run(begin, [call], driver=driver, stage="generate", progress=progress)
-        return self._decoded(adapter, latents)
+        known = table if num_inference_steps is None else None
+        with adapter.turn():
+            latents = adapter.run(begin, [call], driver=driver, stage="generate", steps=known, progress=progress)
+            return self._decoded(adapter, latents)
 
     def round_trip(self) -> Tensor:
         """The picture through the auto-encoder alone, (B, 3, H, W) in [0, 1]: the ceiling of any inversion."""
@@ -233,7 +283,7 @@ class Inversion:
             )
 
     def _decoded(self, adapter: Adapter, latents: Tensor) -> Tensor:
-        with adapter.freeing():
+        with adapter.turn(), adapter.freeing():
             return adapter.codec.decode(latents, self.size)
 
     def _replay(self, table: StepTable) -> Job[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
@@ -12,7 +13,7 @@ from diffusers import AutoencoderTiny, StableDiffusionImg2ImgPipeline, StableDif
 from renoise.pipelines import codecs
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.families import family
-from tests.helpers import tiny
+from tests.helpers import tiny, tiny_flow
 
 STATISTICS: dict[str, Any] = {"latents_mean": [0.5, -1.0, 2.0, 0.1], "latents_std": [0.5, 2.0, 1.5, 0.7]}
 
@@ -114,8 +115,8 @@ class Spy:
             raise RuntimeError("out of memory")
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_half_precision_auto_encoder_that_overflows_runs_in_float32(dtype: torch.dtype) -> None:
+def test_a_half_precision_auto_encoder_that_overflows_runs_in_float32() -> None:
+    dtype = torch.float16
     pipe = tiny.sdxl(vae=tiny.vae(force_upcast=True).to(dtype=dtype).to(memory_format=torch.channels_last))
     weights = {name: value.clone() for name, value in pipe.vae.state_dict().items()}
     strides = {name: value.stride() for name, value in pipe.vae.state_dict().items()}
@@ -129,24 +130,52 @@ def test_a_half_precision_auto_encoder_that_overflows_runs_in_float32(dtype: tor
 
 
 def test_the_change_of_precision_is_silent(caplog: pytest.LogCaptureFixture) -> None:
-    pipe = tiny.sd(vae=tiny.vae(force_upcast=True).to(dtype=torch.float16))
+    pipe = tiny.sdxl(vae=tiny.vae(force_upcast=True).to(dtype=torch.float16))
     caplog.clear()
     decode(pipe, torch.zeros(1, 4, 6, 10), (24, 40))
     assert not caplog.records
 
 
-def test_other_auto_encoders_run_in_their_own_precision() -> None:
-    pipe = tiny.sd(vae=tiny.vae(force_upcast=False).to(dtype=torch.bfloat16))
+@pytest.mark.parametrize(
+    ("make", "dtype", "force_upcast"),
+    [
+        (tiny.sd, torch.float16, True),
+        (tiny.sd, torch.bfloat16, True),
+        (tiny.sdxl, torch.bfloat16, True),
+        (tiny.sdxl, torch.float16, False),
+        (tiny.lcm, torch.float16, True),
+    ],
+)
+def test_other_auto_encoders_run_in_their_own_precision_as_in_the_stock_pipeline(
+    make: Any, dtype: torch.dtype, force_upcast: bool
+) -> None:
+    pipe = make(vae=tiny.vae(force_upcast=force_upcast).to(dtype=dtype))
     spy = Spy(pipe.vae)
     latents = encode(pipe, pixels())
     assert latents.dtype == decode(pipe, latents, (24, 40)).dtype == torch.float32
-    assert spy.seen == [torch.bfloat16, torch.bfloat16]
+    assert spy.seen == [dtype, dtype]
     exact = encode(tiny.sd(), pixels())
     assert 0 < (latents - exact).abs().max() < 0.05 * exact.std()
 
 
+def test_an_auto_encoder_with_layerwise_casting_is_left_to_its_hooks() -> None:
+    pipe = tiny.sd(vae=tiny.vae(force_upcast=True))
+    pipe.vae.enable_layerwise_casting(storage_dtype=torch.bfloat16, compute_dtype=torch.float32)
+    before = {name: value.dtype for name, value in pipe.vae.state_dict().items()}
+    assert torch.bfloat16 in before.values()
+    decode(pipe, encode(pipe, pixels()), (24, 40))
+    assert {name: value.dtype for name, value in pipe.vae.state_dict().items()} == before
+
+
+def test_a_decoded_picture_that_is_not_finite_is_refused() -> None:
+    pipe = tiny.sd(vae=tiny.vae().to(dtype=torch.float16))
+    pipe.vae.decoder.conv_out.bias.data.fill_(torch.inf)
+    with pytest.raises(ValueError, match=r"decoded pixels are not finite .* float16: it overflows; do pipe.vae.to"):
+        decode(pipe, torch.zeros(1, 4, 6, 10), (24, 40))
+
+
 def test_the_precision_comes_back_after_a_failure() -> None:
-    pipe = tiny.sd(vae=tiny.vae(force_upcast=True).to(dtype=torch.float16))
+    pipe = tiny.sdxl(vae=tiny.vae(force_upcast=True).to(dtype=torch.float16))
     Spy(pipe.vae, fail=True)
     with pytest.raises(RuntimeError, match="out of memory"):
         encode(pipe, pixels())
@@ -183,6 +212,42 @@ def test_other_pipelines_are_refused_with_advice_that_works() -> None:
     assert encode(pipe, pixels()).shape == (2, 4, 6, 10)
     with pytest.raises(TypeError, match="NoneType is not supported"):
         family(None)
+
+
+ADVICE = [
+    (tiny.sdxl, "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLPipeline"),
+    (tiny.sdxl, "StableDiffusionXLInpaintPipeline", "StableDiffusionXLPipeline"),
+    (tiny.lcm, "LatentConsistencyModelImg2ImgPipeline", "LatentConsistencyModelPipeline"),
+    (tiny_flow.sd3, "StableDiffusion3Img2ImgPipeline", "StableDiffusion3Pipeline"),
+    (tiny_flow.flux, "FluxKontextPipeline", "FluxPipeline"),
+    (tiny_flow.flux, "FluxImg2ImgPipeline", "FluxPipeline"),
+    (tiny_flow.qwen, "QwenImageImg2ImgPipeline", "QwenImagePipeline"),
+    (tiny_flow.z_image, "ZImageImg2ImgPipeline", "ZImagePipeline"),
+]
+
+
+def other_pipeline(pipe: Any, name: str) -> Any:
+    """A pipeline of another class from the same components."""
+    kind = getattr(diffusers, name)
+    keys, _ = kind._get_signature_keys(kind)
+    return kind(**{key: pipe.components.get(key) for key in keys})
+
+
+@pytest.mark.parametrize(("make", "name", "fitting"), ADVICE, ids=[name for _, name, _ in ADVICE])
+def test_the_class_that_fits_is_named(make: Any, name: str, fitting: str) -> None:
+    other = other_pipeline(make(), name)
+    with pytest.raises(TypeError, match=rf"are made one by {fitting}\.from_pipe\(pipe, dtype=pipe\.dtype\)$"):
+        family(other)
+    assert family(getattr(diffusers, fitting).from_pipe(other, dtype=other.dtype)) == family(make())
+
+
+def test_none_is_named_where_none_fits() -> None:
+    fill = tiny_flow.flux(transformer=tiny_flow.flux_transformer(in_channels=24, out_channels=16))
+    inpaint = tiny.sd(unet=tiny.unet(in_channels=9))
+    unfitting = [other_pipeline(fill, "FluxFillPipeline"), other_pipeline(inpaint, "StableDiffusionInpaintPipeline")]
+    for other in (*unfitting, None, tiny.vae()):
+        with pytest.raises(TypeError, match=r"is not supported; .* are$"):
+            family(other)
 
 
 def test_encode_says_what_it_needs() -> None:

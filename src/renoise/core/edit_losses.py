@@ -49,10 +49,11 @@ from torch.nn.functional import avg_pool2d
 
 from renoise.core.rolls import check_rolls, pyramid, rolls_shape
 
-__all__ = ["enhance", "pair_loss", "patch_kl"]
+__all__ = ["check_growth", "enhance", "pair_loss", "patch_kl"]
 
 _PATCH = 4
 _VARIANCE_FLOOR = 1e-6  # keeps the divergence finite on flat patches
+_GROWTH = 100  # times its own size: more than this is an overflow
 
 
 def pair_loss(x: Tensor, rolls: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,6 +159,18 @@ def enhance(
                     _, gradient = _pair(maps, [starts[roll] for starts in rows])
                     maps.sub_(gradient, alpha=lambda_pair / count)
         return x
+
+
+def check_growth(prediction: Tensor, enhanced: Tensor, step: int, *, lambda_pair: float, lambda_kl: float) -> None:
+    """Refuses, by ValueError, losses that overflow: those that work change a prediction by a few percent."""
+    if not prediction.isfinite().all() or enhanced.abs().max() <= _GROWTH * max(1.0, prediction.abs().max().item()):
+        return
+    weights = {"lambda_pair": lambda_pair, "lambda_kl": lambda_kl}
+    named = " and ".join(f"{name}={weight:g}" for name, weight in weights.items() if weight)
+    raise ValueError(
+        f"the edit losses overflow at step {step}: with {named} they move the prediction to over {_GROWTH} times its "
+        "size; make these weights smaller, or pass edit_losses=None"
+    )
 
 
 def _row_starts(x: Tensor, rolls: Tensor) -> list[Tensor]:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from renoise.core.budget import budget
 from renoise.core.correction import correct, travel, whiteness
-from renoise.core.edit_losses import enhance
+from renoise.core.edit_losses import check_growth, enhance
 from renoise.core.extrapolation import extrapolated
 from renoise.core.noise import independent, matched
 from renoise.core.query import Denoiser, Query
@@ -209,14 +209,11 @@ def _solve(
 
     def nudge(prediction: Tensor) -> Tensor:
         assert losses is not None
-        return enhance(
-            prediction,
-            target,
-            lambda_pair=losses.lambda_pair,
-            lambda_kl=losses.lambda_kl,
-            steps=losses.steps,
-            rolls=rolls(tuple(prediction.shape)) if losses.lambda_pair and rolls else None,
-        )
+        drawn = rolls(tuple(prediction.shape)) if losses.lambda_pair and rolls else None
+        lambdas = {"lambda_pair": losses.lambda_pair, "lambda_kl": losses.lambda_kl}
+        enhanced = enhance(prediction, target, **lambdas, steps=losses.steps, rolls=drawn)
+        check_growth(prediction, enhanced, step, **lambdas)
+        return enhanced
 
     if settings.solver == "renoise":
         weights = settings.region(table.level(step)).weights

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -20,8 +21,10 @@ from renoise.pipelines.codecs import Codec
 from renoise.pipelines.direct import DirectDenoiser, Rehearsal, rehearse
 from renoise.pipelines.families import EMBEDDINGS, FAMILIES, Family, denoiser, family
 from renoise.pipelines.keywords import Call, call_keywords, joined_keywords
+from renoise.pipelines.known_steps import check_free as check_scheduler
 from renoise.pipelines.measure import measure
 from renoise.pipelines.stand_in import Measure, through
+from renoise.pipelines.turns import check_free, turn
 from renoise.record import Driver, Scene
 
 __all__ = ["Adapter"]
@@ -45,12 +48,32 @@ class Adapter:
 
         Raises:
             TypeError: a pipeline of no known kind; names the class and what works.
+            RuntimeError: a pipeline that is in the middle of an inversion or of replaying one.
         """
+        self._has_turn = False
         self.pipe = pipe
         self.name = family(pipe)
+        check_free(pipe)
         self.family: Family = FAMILIES[self.name]
         self.device = pipe._execution_device
         self.codec = Codec(pipe, self.family)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Has the pipeline to itself inside; may be entered again inside, by the same adapter.
+
+        Raises:
+            RuntimeError: the pipeline is in the middle of an inversion or of replaying one.
+        """
+        if self._has_turn:
+            yield
+            return
+        with turn(self.pipe):
+            self._has_turn = True
+            try:
+                yield
+            finally:
+                self._has_turn = False
 
     @property
     def few_step(self) -> bool:
@@ -60,6 +83,15 @@ class Adapter:
         preset.
         """
         return self.family.few_step is not None and self.family.few_step(self.pipe)
+
+    def warn_of_guidance(self, *given: float | None) -> None:
+        """Warns where guidance is asked for that the network was distilled to do without, as FLUX.1 schnell was."""
+        if self.family.ignores_guidance(self.pipe) and any(scale is not None and scale > 1 for scale in given):
+            warnings.warn(
+                f"guidance has no effect: the network of this {type(self.pipe).__name__} was distilled to do without, "
+                "and its loop does not read guidance_scale; leave it out",
+                stacklevel=3,
+            )
 
     def size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
         """(height, width) in pixels that the pipeline can work at: the one given, or the model's own.
@@ -103,20 +135,23 @@ class Adapter:
             )
         return wanted or ("direct" if self.family.direct and not others else "pipeline")
 
-    def call(self, scene: Scene, num_inference_steps: int, size: tuple[int, int]) -> Call:
+    def call(self, scene: Scene, num_inference_steps: int, size: tuple[int, int], pictures: int | None = None) -> Call:
         """The call of the pipeline that shows a scene.
 
         Args:
             scene: what to show.
             num_inference_steps: steps of the whole schedule.
             size: (height, width) in pixels.
+            pictures: how many pictures it has to show; None for as many as there are prompts.
 
         Raises:
-            TypeError, ValueError: see `keywords.call_keywords`.
+            TypeError, ValueError: see `keywords.call_keywords`; or not one prompt per picture.
         """
         keywords = call_keywords(self.pipe, self.family, scene)
         grid = {"height": size[0], "width": size[1], "num_inference_steps": num_inference_steps}
         batch = len(keywords.get("prompt") or keywords["prompt_embeds"])
+        if pictures not in (None, batch):
+            raise ValueError(f"{pictures} pictures and {batch} rows of prompt_embeds: pass one prompt per picture")
         return Call(keywords | grid, scene.guidance_scale, batch)
 
     def schedule(self, num_inference_steps: int) -> StepTable:
@@ -126,6 +161,7 @@ class Adapter:
             NotInvertible: see `renoise.pipelines.measure`.
             ValueError: more steps than the model has noise levels.
         """
+        check_scheduler(self.pipe.scheduler)
         trained = self.pipe.scheduler.config.num_train_timesteps
         if num_inference_steps > trained:
             raise ValueError(
@@ -143,8 +179,12 @@ class Adapter:
         """
         return self.schedule(num_inference_steps) if driver == "direct" and self.family.plain_schedule else None
 
-    def rehearsals(self, calls: Sequence[Call]) -> list[Rehearsal]:
+    def rehearsals(self, calls: Sequence[Call], steps: StepTable | None = None) -> list[Rehearsal]:
         """Each call of the pipeline up to its network: all that a direct denoiser needs.
+
+        Args:
+            calls: one for each scene.
+            steps: the table where it is known beforehand.
 
         Raises:
             TypeError: a kind of pipeline without a direct driver.
@@ -152,7 +192,7 @@ class Adapter:
         loop = self.family.direct
         if loop is None:
             raise TypeError(f"{type(self.pipe).__name__} has no direct driver: use its own loop, driver='pipeline'")
-        return [rehearse(self.pipe, call, loop) for call in calls]
+        return [rehearse(self.pipe, call, loop, steps) for call in calls]
 
     def denoiser(self, rehearsals: Sequence[Rehearsal], table: StepTable) -> DirectDenoiser:
         """Answers queries about the rehearsed scenes on the steps of a table."""
@@ -166,6 +206,7 @@ class Adapter:
         *,
         driver: Driver,
         stage: str,
+        steps: StepTable | None = None,
         progress: Progress | None = None,
     ) -> _Result:
         """Has the pipeline answer a job.
@@ -177,6 +218,8 @@ class Adapter:
             calls: one for each scene that the job may ask about (`Query.scenes`), of the same number of pictures.
             driver: "direct" or "pipeline".
             stage: what progress calls this.
+            steps: the job's table where it is known beforehand: the pipeline's scheduler is then not asked for its
+                steps, and may be another one by now.
             progress: told of every pass; by default the pipeline's own progress bar.
 
         Returns:
@@ -193,7 +236,7 @@ class Adapter:
                 "questions: do pipe.transformer.disable_cache() first"
             )
         told = progress or _PassBar(self.pipe)
-        with self.freeing():
+        with self.turn(), self.freeing():
             try:
                 if driver == "pipeline":
                     return through(
@@ -201,10 +244,11 @@ class Adapter:
                         begin,
                         joined_keywords(calls),
                         scenes=len(calls),
+                        steps=steps,
                         on_begin=lambda passes: told.begin(stage, passes),
                         on_pass=told.advance,
                     )
-                rehearsals = self.rehearsals(calls)
+                rehearsals = self.rehearsals(calls, steps)
                 job = begin(rehearsals[0].measure)
                 told.begin(stage, job.passes)
                 return drive(job.queries, self.denoiser(rehearsals, job.table), told.advance)

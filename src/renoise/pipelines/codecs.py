@@ -26,6 +26,7 @@ class Codec:
     def __init__(self, pipe: Any, family: Family) -> None:
         """Takes a pipeline and its row."""
         self._vae, self._family, self._device = pipe.vae, family, pipe._execution_device
+        self._upcasts = hasattr(pipe, "upcast_vae")
         self._factor: int = pipe.vae_scale_factor
         self._mean, self._std = _statistics(pipe.vae, family)
 
@@ -33,8 +34,8 @@ class Codec:
     def encode(self, pixels: Tensor) -> Tensor:
         """Latents of pictures: the mode of the encoder's distribution, scaled and laid out as the loop carries them.
 
-        A half-precision auto-encoder that is marked `force_upcast` runs in float32 and gets its precision back
-        afterwards.
+        Its precision is that in which the stock pipeline decodes.  Pipelines of SDXL run a float16 auto-encoder that is
+        marked `force_upcast` in float32, and so does this; it gets its precision back afterwards.
 
         Args:
             pixels: floats [batch, 3, height, width] in [0, 1].
@@ -53,7 +54,7 @@ class Codec:
             raise ValueError(
                 f"height and width {list(pixels.shape[2:])} must be multiples of {factor}: images.fit does that"
             )
-        with _full_precision(self._vae) as dtype:
+        with _stock_precision(self._vae, self._upcasts) as dtype:
             pictures = (2 * pixels.float() - 1).to(self._device, dtype)
             coded = self._vae.encode(pictures.unsqueeze(2) if frames else pictures)
         # deterministic auto-encoders have no distribution
@@ -61,11 +62,7 @@ class Codec:
         x = x.squeeze(2) if frames else x
         x = nn.functional.pixel_unshuffle(x.float(), 2) if packed else x.float()
         z = (x - self._mean.to(x.device)) / self._std.to(x.device)
-        if not z.isfinite().all():
-            raise ValueError(
-                f"the picture's latents are not finite in {self._vae.dtype}: it overflows; do "
-                "pipe.vae.to(torch.float32)"
-            )
+        self._check_finite(z, "latents")
         return z.flatten(2).transpose(1, 2).contiguous() if packed else z.contiguous()
 
     @torch.no_grad()
@@ -77,7 +74,7 @@ class Codec:
             size: (height, width) of the pictures in pixels; token sequences do not know their shape.
 
         Raises:
-            ValueError: not latents of this auto-encoder and size.
+            ValueError: not latents of this auto-encoder and size, or pictures that are not finite.
         """
         packed, frames, config = self._family.packed, self._family.frames, self._vae.config
         height, width = (side // self._factor for side in size)
@@ -93,11 +90,19 @@ class Codec:
             z = z.transpose(1, 2).reshape(len(z), -1, height // 2, width // 2)
         x = z * self._std.to(z.device) + self._mean.to(z.device)
         x = nn.functional.pixel_shuffle(x, 2) if packed else x
-        with _full_precision(self._vae) as dtype:
+        with _stock_precision(self._vae, self._upcasts) as dtype:
             x = x.unsqueeze(2) if frames else x
             pixels: Tensor = self._vae.decode(x.to(dtype), return_dict=False)[0]
         pixels = pixels.squeeze(2) if frames else pixels
+        self._check_finite(pixels, "decoded pixels")
         return (pixels.float() * 0.5 + 0.5).clamp(0, 1)
+
+    def _check_finite(self, values: Tensor, what: str) -> None:
+        if not values.isfinite().all():
+            dtype = str(self._vae.dtype).removeprefix("torch.")
+            half = self._vae.dtype in (torch.float16, torch.bfloat16)
+            remedy = "it overflows; do pipe.vae.to(torch.float32)" if half else "so are its weights or its input"
+            raise ValueError(f"the picture's {what} are not finite from the auto-encoder in {dtype}: {remedy}")
 
 
 def _statistics(vae: Any, family: Family) -> tuple[Tensor, Tensor]:
@@ -122,10 +127,10 @@ def _statistics(vae: Any, family: Family) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def _full_precision(vae: Any) -> Iterator[torch.dtype]:
-    """float32 for a half-precision auto-encoder that overflows (`force_upcast`); yields the dtype to run in."""
+def _stock_precision(vae: Any, upcasts: bool) -> Iterator[torch.dtype]:
+    """float32 where the stock pipeline changes to it (`upcasts`); yields the dtype to run in."""
     dtype = vae.dtype
-    if dtype not in (torch.float16, torch.bfloat16) or not getattr(vae.config, "force_upcast", False):
+    if not upcasts or dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
         yield dtype
         return
     try:

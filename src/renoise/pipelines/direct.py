@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +29,9 @@ from renoise.core.query import Query, spread
 from renoise.core.table import StepTable
 from renoise.pipelines.families import Loop, denoiser
 from renoise.pipelines.keywords import Call
+from renoise.pipelines.known_steps import check_free, known_steps
 from renoise.pipelines.measure import measure
-from renoise.pipelines.stand_in import check_free, no_bar, placed
+from renoise.pipelines.stand_in import no_bar, placed
 
 __all__ = ["DirectDenoiser", "Rehearsal", "rehearse"]
 
@@ -64,23 +66,28 @@ class Rehearsal:
         return measure(self.scheduler)
 
 
-def rehearse(pipe: Any, call: Call, loop: Loop) -> Rehearsal:
+def rehearse(pipe: Any, call: Call, loop: Loop, steps: StepTable | None = None) -> Rehearsal:
     """Calls a pipeline up to its network; pipeline and scheduler are left as they were.
 
     Args:
         pipe: a diffusers pipeline.
         call: the call.
         loop: how its loop asks its network.
+        steps: the table where it is known beforehand; the pipeline's scheduler is then not asked for its steps.
 
     Raises:
         RuntimeError: the pipeline is in the middle of an inversion, or never asked its network.
     """
     check_free(pipe.scheduler)
-    network, scheduler = denoiser(pipe), copy.deepcopy(pipe.scheduler)
+    network = denoiser(pipe)
+    scheduler = copy.deepcopy(pipe.scheduler) if steps is None else known_steps(pipe.scheduler, steps)
     signature = inspect.signature(getattr(network, "_orig_mod", network).forward)  # of a compiled network too
     calls: list[Mapping[str, Any]] = []
+    thread = threading.get_ident()
 
     def listen(module: Any, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if threading.get_ident() != thread:
+            return  # another pipeline with the same network, in a thread of its own
         calls.append(signature.bind(*positional, **named).arguments)
         if len(calls) == 1 + (loop.twice and call.guidance_scale > 1):
             raise _Heard

@@ -5,11 +5,12 @@ Guidance 1.0 means "none" in this package for every kind.  The row of a kind con
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["EMBEDDINGS", "FAMILIES", "Family", "Loop", "denoiser", "family"]
+__all__ = ["DESCRIPTIONS", "EMBEDDINGS", "FAMILIES", "NEGATIVES", "TEXTS", "Family", "Loop", "denoiser", "family"]
 
 EMBEDDINGS = frozenset(
     prefix + name
@@ -17,6 +18,15 @@ EMBEDDINGS = frozenset(
     for name in ("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask", "prompt_embeds_mask")
 )
 """Keywords of a pipeline's call that pass prompts as embeddings.  The direct driver accepts these and no others."""
+
+TEXTS = frozenset(prefix + name for prefix in ("", "negative_") for name in ("prompt_2", "prompt_3"))
+"""Keywords that carry prompts for the second and third text encoder of a pipeline."""
+
+NEGATIVES = frozenset(keyword for keyword in EMBEDDINGS | TEXTS if keyword.startswith("negative_"))
+"""Those of both that carry negative prompts; a new negative prompt takes their place."""
+
+DESCRIPTIONS = (EMBEDDINGS | TEXTS) - NEGATIVES
+"""Those of both that say what the picture shows; a new prompt takes their place."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,12 @@ class Family:
         keywords: further keywords that its call needs.
         plain_schedule: whether its loop sets up the scheduler by the number of steps alone, not by the image size too.
         negative_needed: whether its loop switches guidance off if there is no negative prompt.
+        width: the width of prompt embeddings that a network's configuration asks for; None where it does not say.
+        pooled: likewise the width of the pooled embeddings that its call needs beside prompt embeddings; None for kinds
+            that take none.
+        masked: whether its call needs a mask beside prompt embeddings.
+        unequal: whether negative embeddings may have another number of tokens than the others.
+        ignores_guidance: whether a pipeline's network was distilled so that its guidance scale changes nothing.
     """
 
     pipelines: tuple[str, ...]
@@ -79,6 +95,11 @@ class Family:
     keywords: Mapping[str, Any] = field(default_factory=dict)
     plain_schedule: bool = False
     negative_needed: bool = False
+    width: Callable[[Any], int | None] = field(default=lambda config: config.joint_attention_dim)
+    pooled: Callable[[Any], int | None] | None = None
+    masked: bool = False
+    unequal: bool = False
+    ignores_guidance: Callable[[Any], bool] = field(default=lambda pipe: False)
 
 
 def _z_image_guidance(pipe: Any, scale: float) -> dict[str, Any]:
@@ -105,25 +126,46 @@ def _rescaled(c: Any, u: Any, scale: float) -> Any:
     return m * (c.norm(dim=-1, keepdim=True) / m.norm(dim=-1, keepdim=True))
 
 
+def _unet_width(config: Any) -> int | None:
+    """Not told by a UNet that projects its embeddings first."""
+    width = config.cross_attention_dim
+    return width if isinstance(width, int) and config.encoder_hid_dim_type is None else None
+
+
+def _sdxl_pooled(config: Any) -> int | None:
+    """What is left beside six numbers of size and crop."""
+    whole, numbers = config.projection_class_embeddings_input_dim, config.addition_time_embed_dim
+    return None if whole is None or numbers is None else whole - 6 * numbers
+
+
 def _thousandth(network: Any, t: Any) -> Any:
     return t / 1000
 
 
 _UNET = Loop(latents="sample")
+_SDXL: Any = {"statistics": "config", "patch": 0, "width": _unet_width, "pooled": _sdxl_pooled}
 
 FAMILIES: dict[str, Family] = {
-    "sd": Family(("StableDiffusionPipeline",), direct=_UNET, patch=0, plain_schedule=True),
-    "lcm": Family(("LatentConsistencyModelPipeline",), direct=_UNET, patch=0, plain_schedule=True),
-    "sdxl": Family(("StableDiffusionXLPipeline",), direct=_UNET, statistics="config", patch=0, plain_schedule=True),
-    "sd-controlnet": Family(("StableDiffusionControlNetPipeline",), patch=0),
-    "sdxl-controlnet": Family(("StableDiffusionXLControlNetPipeline",), statistics="config", patch=0),
-    "sd3": Family(("StableDiffusion3Pipeline",), direct=Loop(), statistics="shift"),
+    "sd": Family(("StableDiffusionPipeline",), direct=_UNET, patch=0, plain_schedule=True, width=_unet_width),
+    "lcm": Family(("LatentConsistencyModelPipeline",), direct=_UNET, patch=0, plain_schedule=True, width=_unet_width),
+    "sdxl": Family(("StableDiffusionXLPipeline",), direct=_UNET, plain_schedule=True, **_SDXL),
+    "sd-controlnet": Family(("StableDiffusionControlNetPipeline",), patch=0, width=_unet_width),
+    "sdxl-controlnet": Family(("StableDiffusionXLControlNetPipeline",), **_SDXL),
+    "sd3": Family(
+        ("StableDiffusion3Pipeline",),
+        direct=Loop(),
+        statistics="shift",
+        pooled=lambda config: config.pooled_projection_dim,
+    ),
     "flux": Family(
         ("FluxPipeline",),
         direct=Loop(time=_thousandth, shared=("img_ids", "txt_ids")),
         packed=True,
         statistics="shift",
         few_step=lambda pipe: not pipe.transformer.config.guidance_embeds,
+        pooled=lambda config: config.pooled_projection_dim,
+        unequal=True,
+        ignores_guidance=lambda pipe: not pipe.transformer.config.guidance_embeds,
     ),
     "flux2": Family(
         ("Flux2KleinPipeline",),
@@ -131,6 +173,8 @@ FAMILIES: dict[str, Family] = {
         packed=True,
         statistics="batch norm",
         few_step=lambda pipe: bool(pipe.config.is_distilled),
+        unequal=True,
+        ignores_guidance=lambda pipe: bool(pipe.config.is_distilled),
     ),
     "z-image": Family(
         ("ZImagePipeline",),
@@ -144,6 +188,8 @@ FAMILIES: dict[str, Family] = {
             guide=lambda c, u, scale: c + (scale - 1) * (c - u),
         ),
         statistics="shift",
+        width=lambda config: config.cap_feat_dim,
+        unequal=True,
     ),
     "qwen-image": Family(
         ("QwenImagePipeline",),
@@ -153,12 +199,15 @@ FAMILIES: dict[str, Family] = {
         statistics="config",
         frames=True,
         negative_needed=True,
+        unequal=True,
     ),
     "sana": Family(
         ("SanaPipeline",),
         direct=Loop(time=lambda network, t: t * network.config.timestep_scale),
         patch=1,
         keywords={"use_resolution_binning": False},
+        width=lambda config: config.caption_channels,
+        masked=True,
     ),
 }
 
@@ -175,10 +224,46 @@ def family(pipe: Any) -> str:
         if any(isinstance(pipe, getattr(diffusers, kind, ())) for kind in rules.pipelines):
             return name
     known = ", ".join(kind for rules in FAMILIES.values() for kind in rules.pipelines)
-    raise TypeError(
-        f"{type(pipe).__name__} is not supported; {known} are. A pipeline for another task on the same "
-        "networks becomes one of them by StableDiffusionPipeline.from_pipe(pipe, dtype=pipe.dtype)"
-    )
+    fitting = _fitting(pipe)
+    advice = f". Its networks without its task are made one by {fitting}.from_pipe(pipe, dtype=pipe.dtype)"
+    raise TypeError(f"{type(pipe).__name__} is not supported; {known} are{advice if fitting else ''}")
+
+
+def _fitting(pipe: Any) -> str | None:
+    """The known class that can be made from a pipeline's components, if any: that which uses the most of them."""
+    import diffusers
+
+    if not isinstance(pipe, diffusers.DiffusionPipeline) or not _makes_pictures(pipe):
+        return None
+    best: tuple[int, int, str] | None = None
+    for name in (name for rules in FAMILIES.values() for name in rules.pipelines):
+        kind: Any = getattr(diffusers, name)
+        types = kind._get_signature_types()
+        networks = [key for key in kind._get_signature_keys(kind)[0] if key.startswith(_COMPONENTS)]
+        fits = all(key in pipe.components and _is_one_of(pipe.components[key], types.get(key, ())) for key in networks)
+        used = sum(pipe.components.get(key) is not None for key in networks)
+        alike = sum(map(operator.eq, name, type(pipe).__name__))  # letters
+        if fits and (best is None or (used, alike) > best[:2]):
+            best = used, alike, name
+    return best and best[2]
+
+
+_COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "controlnet")
+
+
+def _is_one_of(component: Any, types: Sequence[Any]) -> bool:
+    return component is None or isinstance(component, tuple(kind for kind in types if isinstance(kind, type)))
+
+
+def _makes_pictures(pipe: Any) -> bool:
+    """Whether a pipeline's network takes latents alone, and not a mask or another picture beside them."""
+    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    config: Any = getattr(network, "config", {})
+    taken = config.get("in_channels")
+    # an auto-encoder of depth maps beside pictures takes six channels
+    colours = getattr(getattr(pipe, "vae", None), "config", {}).get("in_channels", 3)
+    returned = config.get("out_channels") or taken
+    return colours == 3 and taken is not None and taken in (returned, 4 * returned)  # tokens of 2 x 2 latents
 
 
 def denoiser(pipe: Any) -> Any:

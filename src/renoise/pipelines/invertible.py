@@ -7,6 +7,7 @@ from typing import Any
 
 from renoise.pipelines.advice import advice, shown
 from renoise.pipelines.measure import NotInvertible, measure
+from renoise.pipelines.turns import check_free
 
 __all__ = ["make_invertible"]
 
@@ -29,10 +30,12 @@ def make_invertible(pipe: Any) -> str:
     Raises:
         NotInvertible: diffusers has no such scheduler.  The pipeline is left as it was.
         TypeError: `pipe` has no scheduler.
+        RuntimeError: the pipeline is in the middle of an inversion or of replaying one.
     """
     old = getattr(pipe, "scheduler", None)
     if old is None:
         raise TypeError(f"{type(pipe).__name__} has no scheduler: pass a diffusers pipeline")
+    check_free(pipe)
     name = type(old).__name__
     try:
         _try(old)

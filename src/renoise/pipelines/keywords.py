@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from renoise.pipelines.families import EMBEDDINGS, Family
+from renoise.pipelines.embeddings import check_embeddings
+from renoise.pipelines.families import EMBEDDINGS, TEXTS, Family
 from renoise.record import Scene
+from renoise.texts import one_each
 
 __all__ = ["Call", "call_keywords", "joined_keywords"]
 
@@ -30,8 +32,25 @@ _DECIDED = {
     "denoising_end": "pass strength= for a part of the schedule",
     "strength": "pass it to invert, as strength=; an edit starts where its inversion ended",
 }
+# Keywords that count the rounds of the pipeline's loop, with whether a value has no effect.  A round of the loop is a
+# pass here, and not a step, so any other value would mean something else in each inversion.
+_COUNTING: dict[str, Callable[[Any], bool]] = {
+    "control_guidance_start": lambda value: _each(value, 0.0),
+    "control_guidance_end": lambda value: _each(value, 1.0),
+    "skip_guidance_layers": lambda value: value is None,
+    "cfg_truncation": lambda value: value is None or value >= 1,
+    "callback_on_step_end": lambda value: value is None,
+}
+_INSTEAD = {
+    "control_guidance_start": "leave it out, or weaken the ControlNet by controlnet_conditioning_scale",
+    "control_guidance_end": "leave it out, or weaken the ControlNet by controlnet_conditioning_scale",
+    "skip_guidance_layers": "leave it out",
+    "cfg_truncation": "leave it out",
+    "callback_on_step_end": "pass progress=renoise.Progress(...) to follow the passes, or call the pipeline yourself "
+    "inside `with inv.replaying()`",
+}
 # Keywords that may hold a value for each picture.
-_PER_PICTURE = EMBEDDINGS | {"prompt", "negative_prompt", "image", "control_image"}
+_PER_PICTURE = EMBEDDINGS | TEXTS | {"prompt", "negative_prompt", "image", "control_image"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +78,8 @@ def call_keywords(pipe: Any, family: Family, scene: Scene) -> dict[str, Any]:
 
     Raises:
         TypeError: a keyword that the pipeline does not take.
-        ValueError: one that is decided elsewhere, a missing prompt, or a negative prompt for a pipeline that takes
-            none.
+        ValueError: one that is decided elsewhere or counts the rounds of the pipeline's loop, a missing prompt,
+            embeddings that do not fit the network, or a negative prompt for a pipeline that takes none.
     """
     kind, extra, prompts = type(pipe).__name__, scene.pipe_kwargs, scene.prompts
     accepted = inspect.signature(pipe.__call__).parameters
@@ -69,6 +88,11 @@ def call_keywords(pipe: Any, family: Family, scene: Scene) -> dict[str, Any]:
             raise ValueError(f"{keyword} in pipe_kwargs: {_DECIDED[keyword]}")
         if keyword not in accepted:
             raise TypeError(f"{kind} takes no {keyword!r}, handed over in pipe_kwargs; it takes {', '.join(accepted)}")
+        if keyword in _COUNTING and not _COUNTING[keyword](extra[keyword]):
+            raise ValueError(
+                f"{keyword} in pipe_kwargs counts the rounds of the pipeline's loop, and a step of an inversion takes "
+                f"several of them: {_INSTEAD[keyword]}"
+            )
     if prompts is None and extra.get("prompt_embeds") is None:
         raise ValueError("no prompt: pass prompt=, or its embeddings by pipe_kwargs={'prompt_embeds': ...}")
     if prompts is not None and extra.get("prompt_embeds") is not None:
@@ -77,7 +101,14 @@ def call_keywords(pipe: Any, family: Family, scene: Scene) -> dict[str, Any]:
     if prompts is not None:
         keywords["prompt"] = list(prompts)
     keywords |= extra
-    return keywords | _negative(pipe, family, scene, accepted, keywords)
+    keywords |= _negative(pipe, family, scene, accepted, keywords)
+    check_embeddings(pipe, family, keywords)
+    count = len(keywords.get("prompt") or keywords["prompt_embeds"])
+    return keywords | {
+        keyword: list(one_each(keywords[keyword], count, keyword))
+        for keyword in TEXTS & keywords.keys()
+        if keywords[keyword] is not None
+    }
 
 
 def _negative(
@@ -101,6 +132,11 @@ def _negative(
     if family.negative_needed and guided:
         return {"negative_prompt": [" "] * len(keywords.get("prompt") or keywords["prompt_embeds"])}
     return {}
+
+
+def _each(value: Any, expected: float) -> bool:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return all(item == expected for item in values)
 
 
 def joined_keywords(calls: Sequence[Call]) -> dict[str, Any]:

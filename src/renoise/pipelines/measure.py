@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from renoise.core.table import SMALLEST_A, StepTable
 from renoise.pipelines.advice import advice
@@ -57,7 +58,7 @@ def measure(scheduler: Any, *, eta: float = 0.0) -> StepTable:
     if scheduler.timesteps[0] < scheduler.timesteps[-1]:
         raise _refusal(scheduler, 0, "its timesteps rise, but a sampler goes from noise to image")
     options = {"eta": eta} if "eta" in accepted else {}
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad():
         chain = _fresh_copy(scheduler)
         rows = [_measure_step(scheduler, chain, step, options) for step in range(len(scheduler.timesteps))]
         levels = [_measure_level(_fresh_copy(scheduler), step) for step in range(len(scheduler.timesteps))]
@@ -102,13 +103,14 @@ def _measure_step(scheduler: Any, chain: Any, step: int, options: dict[str, Any]
 
     timestep = chain.timesteps[step]
     source = torch.Generator().manual_seed(2 * step)
-    sources = [source, torch.default_generator.manual_seed(2 * step + 1)]
+    sources = [source, torch.Generator().manual_seed(2 * step + 1)]  # the second in place of the global one
     before = [source.get_state() for source in sources]
     if "generator" in inspect.signature(chain.step).parameters:
         options = {**options, "generator": source}
     try:
         scaled = chain.scale_model_input(z, timestep) if hasattr(chain, "scale_model_input") else z
-        z_s = chain.step(m, timestep, z, return_dict=False, **options)[0].double()
+        with _Drawing(sources[1]):
+            z_s = chain.step(m, timestep, z, return_dict=False, **options)[0].double()
     except Exception as error:
         raise _refusal(scheduler, step, f"its step fails on test latents ({type(error).__name__}: {error})") from error
     drawn = [source for source, state in zip(sources, before, strict=True) if not source.get_state().equal(state)]
@@ -137,6 +139,28 @@ def _measure_step(scheduler: Any, chain: Any, step: int, options: dict[str, Any]
     if abs(a) < SMALLEST_A:
         raise _refusal(scheduler, step, f"its step drops the latent (a = {a:.1g}), so it has no inverse")
     return a, b, n, scale
+
+
+class _Drawing(TorchFunctionMode):
+    """Has what is drawn from the global generator inside drawn from another one, in this thread alone."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self._generator = generator
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
+        options = dict(keywords or {})
+        if function is torch.randn_like:
+            (like, *_), wanted = arguments or (options["input"],), options.get("dtype")
+            return torch.randn(like.shape, generator=self._generator, dtype=wanted or like.dtype, device=like.device)
+        if function in _DRAWS and options.get("generator") is None:
+            options["generator"] = self._generator
+        return function(*arguments, **options)
+
+
+_DRAWS = (torch.rand, torch.randint, torch.randn, torch.randperm, torch.normal, Tensor.normal_, Tensor.uniform_)
 
 
 def _mismatch(answer: Tensor, terms: list[Tensor]) -> float:

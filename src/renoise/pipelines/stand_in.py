@@ -7,9 +7,12 @@ latents of its next query.  `timesteps` goes on for as long as the generator ask
 adapters, offload and quantisation stay as the user set them up.
 
 The first evaluation of a call is discarded.  The pipeline makes it on latents of its own; it only reveals the latents'
-shape and dtype.  So a call takes one evaluation more than the generator asks for.  What depends on the number of a pass
-in the pipeline's loop (guidance callbacks, skip-layer guidance, the start and end of a ControlNet) does not mean steps
-here.
+shape and dtype.  So a call takes one evaluation more than the generator asks for.  A keyword that counts the rounds of
+the pipeline's loop (skip-layer guidance, the start and end of a ControlNet) would count passes here, and not steps:
+`renoise.pipelines.keywords` refuses those.
+
+Where the steps are known beforehand, as in a replay, the pipeline's scheduler is not asked for any: whatever scheduler
+it has by then, the stand-in hands over the known timesteps.
 
 A call shows all of its scenes (`Query.scenes`) at once, one batch after the other, so an evaluation answers at most one
 block about each of them.  A query with several blocks about one scene takes several evaluations.
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,9 +34,10 @@ from torch import Tensor
 
 from renoise.core.query import Job, Query
 from renoise.core.table import StepTable
+from renoise.pipelines.known_steps import Known, check_free, disguise
 from renoise.pipelines.measure import measure
 
-__all__ = ["Measure", "check_free", "no_bar", "placed", "stand_in", "through"]
+__all__ = ["Measure", "no_bar", "placed", "stand_in", "through"]
 
 _Result = TypeVar("_Result")
 Measure = Callable[[], StepTable]
@@ -44,6 +49,7 @@ def through(
     keywords: Mapping[str, Any],
     *,
     scenes: int = 1,
+    steps: StepTable | None = None,
     on_begin: Callable[[int], object] | None = None,
     on_pass: Callable[[int], object] | None = None,
 ) -> _Result:
@@ -54,6 +60,7 @@ def through(
         begin: called once, with a function that measures the scheduler as the pipeline itself has set it up.
         keywords: of the pipeline's call.
         scenes: how many scenes these keywords show, one batch after the other.
+        steps: the job's table where it is known beforehand; the scheduler is then not set up.
         on_begin: called with the job's passes when they are known; what it raises ends the call.
         on_pass: called after each query with the passes it cost each image, likewise.
 
@@ -71,7 +78,7 @@ def through(
             on_begin(job.passes)
         return job
 
-    standing = stand_in(pipe.scheduler, start, float(keywords.get("eta", 0.0)), scenes, on_pass)
+    standing = stand_in(pipe.scheduler, start, float(keywords.get("eta", 0.0)), scenes, on_pass, steps=steps)
     device = pipe._execution_device
     with placed(pipe, standing), no_bar(pipe):
         # a generator for the discarded latents, so that the global one is not drawn from
@@ -89,6 +96,7 @@ def through(
 def placed(pipe: Any, scheduler: Any) -> Iterator[None]:
     """Has `scheduler` on the pipeline inside, and the pipeline's own again afterwards."""
     original = pipe.scheduler
+    check_free(original)  # or the stand-in of another call would be put back in the end
     pipe.scheduler = scheduler
     try:
         yield
@@ -96,7 +104,7 @@ def placed(pipe: Any, scheduler: Any) -> Iterator[None]:
         pipe.scheduler = original
 
 
-class _StandIn:
+class _StandIn(Known):
     """What a stand-in does differently from the scheduler whose class it shares; see `stand_in`."""
 
     def __init__(
@@ -106,22 +114,31 @@ class _StandIn:
         eta: float,
         scenes: int,
         on_pass: Callable[[int], object] | None,
+        steps: StepTable | None,
+        on_schedule: Callable[[Mapping[str, Any]], object] | None,
     ) -> None:
         self._real = copy.deepcopy(scheduler)
         self.__dict__.update(self._real.__dict__)
         self._begin, self._eta, self._scenes, self._on_pass = begin, eta, scenes, on_pass
+        self._steps_known, self._on_schedule = steps, on_schedule
         self.ended, self.result = False, None
 
     def set_timesteps(self, *arguments: Any, **keywords: Any) -> None:
-        """Sets the real scheduler up as the pipeline wants it, measures it, and begins the job."""
-        self._real.set_timesteps(*arguments, **keywords)
-        self.__dict__.update(self._real.__dict__)
+        """Sets the steps up as the pipeline wants them, measures them where they are not known, and begins the job."""
+        if self._steps_known is None:
+            self._real.set_timesteps(*arguments, **keywords)
+            self.__dict__.update(self._real.__dict__)
+            self.timesteps = self._real.timesteps
+        else:
+            asked = inspect.signature(Known.set_timesteps).bind(self, *arguments, **keywords).arguments
+            if self._on_schedule:
+                self._on_schedule(asked)
+            super().set_timesteps(*arguments, **keywords)
         self._job = self._begin(lambda: measure(self._real, eta=self._eta))
         self.ended, self.result = False, None
         self._steps = 0
         self._ask(next(self._job.queries))
-        given = self._real.timesteps
-        self._grid = self._job.table.network_timesteps().to(given.device)
+        self._grid = self._job.table.network_timesteps().to(self.timesteps.device)
         # as long as the loop will be, for pipelines that prepare something for each of its rounds
         rounds = self._grid[-1:].repeat(self._job.passes + 1)
         rounds[: len(self._grid)] = self._grid[: len(rounds)]
@@ -132,9 +149,6 @@ class _StandIn:
         while not self.ended and self._steps != stepped:  # a round without a step: the loop was interrupted
             stepped = self._steps
             yield self._grid[self._query.step]
-
-    def set_begin_index(self, begin_index: int = 0) -> None:
-        """Nothing: the queries say which step it is."""
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """The input scale of the queried step."""
@@ -198,36 +212,38 @@ class _StandIn:
             self._ask(following)
 
 
-def check_free(scheduler: Any) -> None:
-    """Refuses, by RuntimeError, the scheduler of a pipeline whose own has a stand-in at the moment."""
-    if isinstance(scheduler, _StandIn):
-        raise RuntimeError(
-            "this pipeline is in the middle of an inversion: wait for its end, or make a second pipeline with the same "
-            "networks, type(pipe)(**pipe.components)"
-        )
-
-
 def stand_in(
     scheduler: Any,
     begin: Callable[[Measure], Job[Any]],
     eta: float = 0.0,
     scenes: int = 1,
     on_pass: Callable[[int], object] | None = None,
+    *,
+    steps: StepTable | None = None,
+    on_schedule: Callable[[Mapping[str, Any]], object] | None = None,
 ) -> Any:
-    """A stand-in of the scheduler's own class, since pipelines test for classes and read signatures."""
+    """A stand-in of the scheduler's own class, since pipelines test for classes and read signatures.
+
+    Args:
+        scheduler: that of the pipeline.
+        begin: see `through`, as for the three that follow.
+        eta: share of fresh noise with which the scheduler is measured.
+        scenes: how many scenes the call shows.
+        on_pass: called after each query.
+        steps: the job's table where it is known beforehand.
+        on_schedule: where it is, called with the arguments of `set_timesteps`, by name; may refuse them.
+    """
     check_free(scheduler)
     kind = type(scheduler)
+    # pipelines look for sigmas, timesteps, eta and generator among the parameters
+    signature_of = kind.set_timesteps if steps is None else Known.set_timesteps
     methods = {
-        # pipelines look for sigmas, timesteps, eta and generator among the parameters
-        "set_timesteps": functools.wraps(kind.set_timesteps)(
-            lambda self, *a, **k: _StandIn.set_timesteps(self, *a, **k)
-        ),
+        "set_timesteps": functools.wraps(signature_of)(lambda self, *a, **k: _StandIn.set_timesteps(self, *a, **k)),
         "step": functools.wraps(kind.step)(lambda self, *a, **k: _StandIn.step(self, *a, **k)),
-        # the same name and module, so that the pipeline's configuration stays as it is
-        "__module__": kind.__module__,
-        "__qualname__": kind.__qualname__,
+        **disguise(kind),
     }
-    return type(kind.__name__, (_StandIn, kind), methods)(scheduler, begin, eta, scenes, on_pass)
+    made = type(kind.__name__, (_StandIn, kind), methods)
+    return made(scheduler, begin, eta, scenes, on_pass, steps, on_schedule)
 
 
 class _Timesteps(torch.Tensor):
