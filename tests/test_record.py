@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from renoise.core.settings import Region, Settings
 from renoise.core.solvers import anderson
 from renoise.core.table import StepTable
 from renoise.record import Driver
-from tests.helpers import tiny, tiny_flow
+from tests.helpers import golden, tiny, tiny_flow
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).parents[1]
@@ -71,10 +70,7 @@ def test_nothing_is_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_file_of_format_1_still_loads_and_regenerates() -> None:
     """Made before formats were changed, with the pipeline of the recorded runs; its score and source are dropped."""
-    pipe = StableDiffusionXLPipeline.from_pretrained(
-        DATA / "golden/tiny_sdxl", local_files_only=True, add_watermarker=False, scheduler=tiny.euler_ancestral()
-    )
-    inversion = renoise.load(DATA / "format-1.safetensors", tiny.quiet(pipe))
+    inversion = renoise.load(DATA / "format-1.safetensors", golden.pipeline(tiny.euler_ancestral()))
     assert inversion.passes == 47
     assert inversion.trajectory.step_latents is None
     assert inversion.settings == renoise.presets.PRESETS["paper-sdxl-turbo"].settings

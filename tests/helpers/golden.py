@@ -87,3 +87,13 @@ def scheduler(name: str, config: dict[str, Any]) -> Any:
 def error(ours: Tensor, recorded: Tensor) -> float:
     """Relative error in L2."""
     return float((ours - recorded).norm() / recorded.norm())
+
+
+def pipeline(scheduler: Any = None) -> StableDiffusionXLPipeline:
+    """The pipeline that the runs were recorded on, in float32; its weights lie in the folder."""
+    chosen = {} if scheduler is None else {"scheduler": scheduler}
+    found = StableDiffusionXLPipeline.from_pretrained(
+        GOLDEN / "tiny_sdxl", local_files_only=True, add_watermarker=False, **chosen
+    )
+    found.set_progress_bar_config(disable=True)
+    return found

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionXLPipeline
 
 from renoise.core.loop import invert
 from renoise.core.query import Job
@@ -17,7 +16,7 @@ from renoise.core.trajectory import Trajectory
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.stand_in import Measure
 from renoise.record import Driver, Scene
-from tests.helpers.golden import CASES, GOLDEN, error, load
+from tests.helpers.golden import CASES, error, load, pipeline
 
 PROMPT = "a lion in the field"
 GUIDANCE = {"sdxl_ddim10_K1_cfg3": 3.0}
@@ -25,11 +24,7 @@ GUIDANCE = {"sdxl_ddim10_K1_cfg3": 3.0}
 
 @pytest.fixture(scope="module")
 def pipe() -> Any:
-    found = StableDiffusionXLPipeline.from_pretrained(
-        GOLDEN / "tiny_sdxl", local_files_only=True, add_watermarker=False
-    )
-    found.set_progress_bar_config(disable=True)
-    return found.to(torch.float64)
+    return pipeline().to(torch.float64)
 
 
 @pytest.mark.parametrize("driver", ["direct", "pipeline"])
