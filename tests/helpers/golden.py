@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+from diffusers import StableDiffusionXLPipeline
 from safetensors import safe_open
 from torch import Tensor
 
