@@ -233,7 +233,7 @@ def _can_be_kept(made: Any) -> bool:
         made = Settings((Region(weights=(1,)),), made)
     if callable(made.solver) or callable(made.method):
         return True
-    return archive._settings(json.loads(json.dumps(archive._plain(made)))) == made
+    return bool(archive._settings(json.loads(json.dumps(archive._plain(made)))) == made)
 
 
 def keyword_values(count: int) -> Tally:
