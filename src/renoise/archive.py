@@ -83,14 +83,16 @@ def dumps(record: Record) -> bytes:
         "steps": [{name: getattr(report, name) for name in ("step", "passes")} for report in trajectory.steps],
     }
     complete = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    told = json.dumps(header, default=_number)
-    data: bytes = serialise(_apart(complete), {"renoise": told, "sha256": digest(told, complete)})
+    told = json.loads(json.dumps(header, default=_number))
+    told["sha256"] = digest(told, complete)
+    data: bytes = serialise(_apart(complete), {"renoise": json.dumps(told)})
     return data
 
 
-def digest(header: str, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hexadecimal digits, of the JSON and of the names, dtypes, shapes and bytes of all tensors."""
-    total = hashlib.sha256(header.encode())
+def digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256, in hexadecimal digits, of the JSON but for itself, and of all tensors: names, dtypes, shapes, bytes."""
+    told = {name: value for name, value in header.items() if name != "sha256"}
+    total = hashlib.sha256(json.dumps(told).encode())
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
         total.update(f"\0{name}\0{value.dtype}\0{list(value.shape)}\0".encode())
@@ -138,8 +140,7 @@ def _read(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{name} is not a complete safetensors file ({error}); pass one that Inversion.save wrote"
         ) from error
     try:
-        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
-        told = metadata.get("renoise")
+        told = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {}).get("renoise")
         header = None if told is None else json.loads(told)
         version = 1 if header is None else header["version"]
         if isinstance(version, bool) or not isinstance(version, int) or version < 1:
@@ -150,10 +151,10 @@ def _read(data: bytes, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ArchiveError(f"{name} holds tensors but no inversion; pass a file that Inversion.save wrote")
     if version > VERSION:
         raise ArchiveError(f"{name} has format {version}, this renoise reads up to {VERSION}; update renoise")
-    kept = metadata.get("sha256")
+    kept = header.get("sha256")
     if kept is None and version > 1:
         raise ArchiveError(f"{name} is damaged: its digest is missing; take a copy of it, or save the inversion again")
-    if kept is not None and kept != digest(told, tensors):
+    if kept is not None and kept != digest(header, tensors):
         raise ArchiveError(
             f"{name} is damaged: its content is not what was saved (its SHA-256 digest differs); take another copy of "
             "it, or save the inversion again"

@@ -197,9 +197,10 @@ def _clear_level(image: Image.Image) -> int | tuple[int, ...] | None:
 
     Known only before the pixels are decoded; None where there is nothing to correct.
     """
-    clear, layout = image.info.get("transparency"), _layout(image)
+    clear: Any = image.info.get("transparency")
+    layout = _layout(image)
     if layout in ("L;2", "L;4") and isinstance(clear, int):
-        return min(clear, 2 ** int(layout[2]) - 1) * (85 if layout == "L;2" else 17)
+        return min(clear, 3) * 85 if layout == "L;2" else min(clear, 15) * 17
     if image.mode == "RGB" and isinstance(clear, tuple) and (layout == "RGB;16B" or max(clear) > 255):
         return tuple(level >> 8 for level in clear)
     return None

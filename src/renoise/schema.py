@@ -29,6 +29,7 @@ class Optional:
 _NUMBER, _TEXTS = (int, float), (None, [str])
 HEADER: dict[str, Any] = {
     "version": int,
+    "sha256": Optional(str),  # since format 2
     "model": (None, str),
     "pipeline": {
         "class": str,

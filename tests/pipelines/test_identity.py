@@ -13,7 +13,7 @@ from accelerate import cpu_offload
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
 from renoise import archive
-from renoise.pipelines.identity import difference, identity
+from renoise.pipelines.identity import _nine, difference, identity
 from tests.helpers import golden, tiny, tiny_flow
 
 MAKERS: dict[str, Callable[[], Any]] = {"sd": tiny.sd, "sdxl": tiny.sdxl, "flux": tiny_flow.flux}
@@ -156,3 +156,9 @@ def test_identities_of_format_1_are_understood() -> None:
         for weight in pipe.unet.parameters():
             weight *= 1.1
     assert "other weights in unet" in str(difference(record.identity, pipe))
+
+
+def test_large_weights_are_not_read_wholly() -> None:
+    """Ten billion numbers, of which a pass over all would take many seconds; all are one number in memory."""
+    numbers = torch.cat(list(_nine(torch.tensor(2.0).expand(100_000, 100_000))))
+    assert numbers.tolist() == [2.0] * 9

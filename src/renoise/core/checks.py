@@ -153,8 +153,8 @@ def pixel_size(size: Any) -> Any:
         if pixels > LIMITS.size_pixels:
             most = math.isqrt(LIMITS.size_pixels)
             raise ValueError(
-                f"size={shown(size)} is {pixels / 1e6:.0f} million pixels, and the limit is {most} x {most}: pass a "
-                f"smaller size, or raise the limit: renoise.core.checks.LIMITS.size_pixels = {pixels}"
+                f"size={shown(size)} has too many pixels, the limit is {most} x {most}: pass a smaller size, or raise "
+                f"the limit: renoise.core.checks.LIMITS.size_pixels = {pixels if pixels < 10**15 else '...'}"
             )
     return size
 
