@@ -152,7 +152,7 @@ COUNTING: list[tuple[Any, dict[str, Any]]] = [
 @pytest.mark.parametrize(("make", "counting"), COUNTING, ids=[next(iter(counting)) for _, counting in COUNTING])
 def test_keywords_that_count_rounds_are_refused_by_name(make: Any, counting: dict[str, Any]) -> None:
     pipe = make()
-    given = {"prompt": ["a", "b"]} if make in (tiny_flow.controlnet, tiny.sd) else scene(pipe, 1.0)
+    given: dict[str, Any] = {"prompt": ["a", "b"]} if make in (tiny_flow.controlnet, tiny.sd) else scene(pipe, 1.0)
     extra = {**given.pop("pipe_kwargs", {}), **counting}
     (name,) = counting
     with pytest.raises(ValueError, match=f"{name} in pipe_kwargs counts the rounds of the pipeline's loop"):

@@ -93,7 +93,10 @@ def _sample(network: torch.nn.Module) -> tuple[torch.dtype, Tensor] | None:
     if not matrices or any(weight.is_meta or type(weight.data) is not Tensor for weight in matrices):
         return None
     with torch.no_grad():
-        numbers = torch.stack(
-            [weight.detach()[tuple(side // 2 for side in weight.shape)].float().cpu() for weight in matrices]
-        )
+        numbers = torch.stack([_middle(weight) for weight in matrices])
     return matrices[0].dtype, numbers
+
+
+def _middle(weight: Tensor) -> Tensor:
+    """One number, without a copy of the others."""
+    return weight.detach()[tuple(side // 2 for side in weight.shape)].float().cpu()

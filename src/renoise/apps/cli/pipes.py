@@ -14,7 +14,7 @@ from rich.markup import escape
 import renoise
 from renoise import images, models
 from renoise.apps.cli.output import console
-from renoise.pipelines.loading import half_precision, quieten
+from renoise.pipelines.loading import check_name, half_precision, quieten
 
 __all__ = ["Chosen", "inverted", "pipeline", "saved"]
 
@@ -56,7 +56,7 @@ def _usual_dtype(name: str) -> str:
     """float32 on a CPU and for the embedded models, which are small; half precision for others on a GPU."""
     if name in models.NAMES or not torch.accelerator.is_available():
         return "float32"
-    models.loading.check_name(name, models.NAMES)
+    check_name(name, models.NAMES)
     return half_precision(name)
 
 
