@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from renoise.core.settings import EditLosses, Region, Settings, plain, window
-from renoise.presets import PRESETS, preset_for
+from renoise.presets import PRESETS, preset_for, preset_name
 
 
 def test_window_is_the_mean_of_its_passes_counted_from_1() -> None:
@@ -197,3 +197,9 @@ def test_settings_that_cannot_be(changes: dict[str, object], message: str) -> No
 def test_a_preset_is_a_name_or_settings() -> None:
     with pytest.raises(TypeError, match="preset=7 is neither a name nor Settings"):
         preset_for("StableDiffusionPipeline", "DDIMScheduler", {}, 7)  # type: ignore[arg-type]
+
+
+def test_a_flow_sampler_of_consistency_models_gets_few_steps() -> None:
+    assert preset_name("HiDreamImagePipeline", "FlowMatchLCMScheduler", {}) == "few-step"
+    assert preset_name("HiDreamImagePipeline", "FlowMatchLCMScheduler", {}, published=True) == "paper-flow-few-step"
+    assert preset_name("HiDreamImagePipeline", "FlowMatchEulerDiscreteScheduler", {}) == "flow"

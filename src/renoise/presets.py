@@ -192,9 +192,9 @@ def preset_name(
         few_step: whether a flow-matching pipeline is known to be distilled to few steps.
         published: whether to choose among the published presets instead of this library's own.
     """
-    flow, consistency = _flow(scheduler, config), scheduler.startswith(("LCM", "TCD"))
+    flow, consistency = _flow(scheduler, config), scheduler.startswith(("LCM", "TCD", "FlowMatchLCM"))
     trailing = scheduler.startswith("Euler") and config.get("timestep_spacing") == "trailing"
-    few = few_step if flow else consistency or trailing
+    few = few_step or consistency if flow else consistency or trailing
     if not published:
         return "few-step" if few else "flow" if flow else "many-step"
     if flow:

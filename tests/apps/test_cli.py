@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diffusers import PNDMScheduler
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -18,6 +20,7 @@ import renoise
 from renoise import models
 from renoise.apps import demo
 from renoise.apps.cli import app as cli
+from renoise.apps.cli import pipes
 from renoise.apps.cli.listing import recognised
 from renoise.apps.cli.output import write
 from renoise.pipelines.adapter import Adapter
@@ -268,6 +271,20 @@ def test_help_says_what_every_option_means(command: tuple[str, ...], no_model: N
         (("reconstruct", "{picture}"), 1, "is not a complete safetensors file"),
         (("reconstruct", "{picture}", "--dtype", "bfloat16"), 2, "--scheduler and --dtype belong to a --model"),
         (("demo", "--model", "other"), 2, "'other' is not one of emoji, emoji-turbo"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "--guidance", "inf"), 2, "inf is not a finite number"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "--guidance", "nan"), 2, "Invalid value for '--guidance'"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "-o", "n" * 252 + ".png"), 2, "cannot be written (File name too"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "-o", "n" * 300 + "/a.png"), 2, "cannot be written"),
+        (("invert", "{picture}", *WORDS, "--strength", "nan"), 2, "Invalid value for '--strength'"),
+        (("invert", "{picture}", *WORDS, "--tol", "nan"), 2, "Invalid value for '--tol'"),
+        (("invert", "{picture}", *WORDS, "--size", "0"), 2, "'0' is no size: pass one number, or HEIGHTxWIDTH"),
+        (("invert", "{picture}", *WORDS, "--size", "64*64"), 2, "'64*64' is no size"),
+        (("invert", "{picture}", *WORDS, "--model", ""), 1, "error: no embedded model is called ''"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "--model", ""), 1, "error: no embedded model is called ''"),
+        (("invert", "{picture}", *WORDS, "--model", "{folder}"), 1, "holds no model_index.json"),
+        (("invert", "{picture}", *WORDS, "--scheduler-config", "clip"), 2, "'clip' is not key=value"),
+        (("reconstruct", "{picture}", "--scheduler-config", "a=b"), 2, "belong to a --model"),
+        (("reconstruct", "{picture}", "--make-invertible"), 2, "belong to a --model"),
         (("draw",), 2, "No such command 'draw'"),
     ],
 )
@@ -305,8 +322,12 @@ def test_options_that_a_saved_inversion_would_ignore_are_refused(
 def test_a_failure_while_writing_leaves_the_earlier_picture(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("edited.png").write_bytes(b"earlier")
 
-    def fail(*_: object) -> None:
-        raise PermissionError(13, "Permission denied", "edited[1].png")
+    stock = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if Path(target).name == "edited.png":
+            raise PermissionError(13, "Permission denied", "edited[1].png")
+        stock(source, target)
 
     monkeypatch.setattr("os.replace", fail)
     result = run("edit", saved, "--to", "pear")
@@ -321,6 +342,87 @@ def test_an_interruption_has_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(models, "load", interrupt)
     assert run("demo").exit_code == 130
+
+
+@pytest.mark.parametrize("index", ["{", "{}", '{"_class_name": "Nothing"}', '{"_class_name": "FluxPipeline"}'])
+def test_a_folder_with_a_bad_index_is_an_error_in_a_line(index: str, own_folder: Path) -> None:
+    (own_folder / "model_index.json").write_text(index)
+    result = run("invert", models.EXAMPLE, *WORDS, "--model", own_folder)
+    assert result.exit_code == 1
+    assert "error: " in said(result)
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_an_interruption_while_modules_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    import builtins
+
+    from renoise.apps.cli import main
+
+    stock = builtins.__import__
+
+    def interrupted(name: str, *rest: Any, **more: Any) -> Any:
+        if name == "renoise.apps.cli.app":
+            raise KeyboardInterrupt
+        return stock(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+
+
+# --- schedulers, sizes, precision ---
+
+
+@pytest.fixture
+def tiny_folder(tmp_path: Path) -> Path:
+    pipe = tiny.sd(PNDMScheduler(**tiny.TRAINING))
+    pipe.save_pretrained(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def test_a_scheduler_that_cannot_be_inverted_is_exchanged_by_an_option(tiny_folder: Path) -> None:
+    command = ("invert", models.EXAMPLE, *WORDS, "--model", tiny_folder, "--steps", "2", "--preset", "many-step")
+    refused = run(*command)
+    assert refused.exit_code == 1
+    assert "Use --make-invertible, which takes DDIMScheduler" in said(refused)
+    assert "pipe." not in said(refused)
+    result = run(*command, "--make-invertible", "--size", "32x40", "--tol", "0.5")
+    assert result.exit_code == 0, result.output
+    assert "PNDMScheduler replaced by DDIMScheduler" in said(result)
+    assert "float32" in said(result)
+    result = run("reconstruct", "inversion.safetensors", "--model", tiny_folder, "--make-invertible")
+    assert result.exit_code == 0, result.output
+
+
+def test_settings_of_a_scheduler_are_options(tiny_folder: Path) -> None:
+    command = ("invert", models.EXAMPLE, *WORDS, "--model", tiny_folder, "--steps", "2", "--preset", "many-step")
+    settings = ("--scheduler", "DDIMScheduler", "--scheduler-config", "timestep_spacing=trailing")
+    assert run(*command, *settings, "--scheduler-config", "clip_sample=false").exit_code == 0
+    found = renoise.load("inversion.safetensors", trailing())
+    assert found.table.timesteps.tolist() == [999, 499]
+    refused = run(*command, *settings, "--scheduler-config", "spacing=trailing")
+    assert refused.exit_code == 1
+    assert "DDIMScheduler has no 'spacing'; it has num_train_timesteps" in said(refused)
+
+
+def trailing() -> Any:
+    return tiny.sd(tiny.ddim(timestep_spacing="trailing", set_alpha_to_one=False))
+
+
+def test_models_of_ones_own_get_half_precision_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
+    assert pipes._usual_dtype(str(tiny_folder)) == "float32"
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    assert pipes._usual_dtype(str(tiny_folder)) == "bfloat16"
+    assert pipes._usual_dtype("emoji") == "float32"
+    (tiny_folder / "unet/model.fp16.safetensors").touch()
+    assert pipes._usual_dtype(str(tiny_folder)) == "float16"
+
+
+def test_remedies_are_options() -> None:
+    assert cli.as_options("load the pipeline with dtype=torch.float32") == "use --dtype float32"
+    assert cli.as_options("num_inference_steps=0: pass") == "--steps 0: pass"
+    assert cli.as_options("guidance_scale=0.5") == "--guidance 0.5"
 
 
 def test_a_process_ends_with_the_exit_code() -> None:

@@ -97,6 +97,46 @@ def add_ip_adapter(pipe: Any) -> None:
         pipe.register_modules(image_encoder=CLIPVisionModelWithProjection(config).eval())
 
 
+CHANGES: dict[str, Any] = {
+    "a LoRA added": (False, add_lora, "the adapters"),
+    "a LoRA switched off": (True, lambda pipe: pipe.unet.disable_adapters(), "the adapters"),
+    "a LoRA made weaker": (True, lambda pipe: pipe.unet.set_adapters(["default"], [0.5]), "the adapters"),
+    "a LoRA fused": (True, lambda pipe: pipe.unet.fuse_lora(), "the adapters"),
+    "weights loaded": (False, lambda pipe: pipe.unet.load_state_dict(tiny.unet(1).state_dict()), "the weights"),
+    "text encoder": (
+        False,
+        lambda pipe: [weight.data.mul_(1.1) for weight in pipe.text_encoder.parameters()],
+        "the weights of its text_encoder",
+    ),
+}
+
+
+@pytest.mark.parametrize("driver", ["direct", "pipeline"])
+@pytest.mark.parametrize("name", CHANGES)
+def test_networks_that_changed_since_the_inversion_are_said_once(name: str, driver: str) -> None:
+    with_lora, change, message = CHANGES[name]
+    pipe = sd()
+    if with_lora:
+        add_lora(pipe)
+    inversion = inverted(pipe, driver=driver, **BRIEF)
+    inversion.edit("a dog")  # nothing has changed, and a warning fails a test
+    change(pipe)
+    with pytest.warns(UserWarning, match=f"{message}.* changed since the inversion") as said:
+        inversion.edit("a dog")
+    assert len(said) == 1
+    inversion.edit("a dog")
+    inverted(pipe, driver=driver, **BRIEF).edit("a dog")
+
+
+def test_another_precision_or_offload_is_no_change() -> None:
+    pipe = sd()
+    inversion = inverted(pipe, **BRIEF)
+    pipe.to(torch.bfloat16)
+    inversion.edit("a dog")
+    offloaded(pipe)
+    inversion.edit("a dog")
+
+
 def test_an_ip_adapters_picture_goes_through() -> None:
     pipe = sd()
     add_ip_adapter(pipe)

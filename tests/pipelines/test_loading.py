@@ -28,7 +28,7 @@ def test_weights_that_are_not_in_the_files_are_refused(folder: Path, network: st
     weights = load_file(file)
     dropped = max(weights, key=lambda name: weights[name].numel())
     save_file({name: weight for name, weight in weights.items() if name != dropped}, file, {"format": "pt"})
-    with pytest.raises((ValueError, OSError), match=r"weights of .* are not in its files|not complete|missing"):
+    with pytest.raises((ValueError, OSError), match=r"weights of .* are not in its files"):
         models.load(folder)
 
 

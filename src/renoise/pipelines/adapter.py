@@ -17,12 +17,13 @@ from renoise.core.loop import drive
 from renoise.core.progress import Progress
 from renoise.core.query import Job
 from renoise.core.table import StepTable
+from renoise.pipelines.advice import advice
 from renoise.pipelines.codecs import Codec
 from renoise.pipelines.direct import DirectDenoiser, Rehearsal, rehearse
 from renoise.pipelines.families import EMBEDDINGS, FAMILIES, Family, denoiser, family
 from renoise.pipelines.keywords import Call, call_keywords, joined_keywords
 from renoise.pipelines.known_steps import check_free as check_scheduler
-from renoise.pipelines.measure import measure
+from renoise.pipelines.measure import NotInvertible, measure
 from renoise.pipelines.stand_in import Measure, through
 from renoise.pipelines.turns import check_free, turn
 from renoise.record import Driver, Scene
@@ -169,7 +170,14 @@ class Adapter:
                 "50 is usual, 4 for few-step models"
             )
         scheduler = copy.deepcopy(self.pipe.scheduler)
-        scheduler.set_timesteps(num_inference_steps)
+        try:
+            scheduler.set_timesteps(num_inference_steps)
+        except Exception as error:
+            name, remedy = type(scheduler).__name__, advice(scheduler)
+            raise NotInvertible(
+                f"{name} cannot be inverted: its set_timesteps({num_inference_steps}) fails ({error})"
+                + (f". Use instead: {remedy}" if remedy else "")
+            ) from error
         return measure(scheduler)
 
     def known_schedule(self, driver: Driver, num_inference_steps: int) -> StepTable | None:

@@ -169,7 +169,7 @@ def complete() -> Iterator[None]:
             missing = sorted(map(str, told["missing_keys"]))
             if missing:
                 raise ValueError(
-                    f"{len(missing)} weights of {cls.__name__} are not in its files in {source}, among them {missing[0]}: "
+                    f"{len(missing)} weights of {cls.__name__} are not in its files in {source}, one is {missing[0]}: "
                     "the files are not complete, or these versions of diffusers and transformers read them wrongly "
                     "(transformers 5.0 to 5.5 does so); upgrade to transformers>=5.6"
                 )

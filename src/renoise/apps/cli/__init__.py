@@ -7,8 +7,11 @@ def main() -> None:
     """Console script.  Says what is missing where the packages of the extra `cli` are not installed."""
     try:
         from renoise.apps.cli.app import app
+
+        app()
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
         sys.exit(f'the command line needs two more packages: pip install "renoise[cli]" ({error})')
-    app()
+    except KeyboardInterrupt:  # while modules are imported; afterwards typer does the same
+        sys.exit(130)

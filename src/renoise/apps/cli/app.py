@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,25 @@ from renoise.apps.cli.output import console
 __all__ = ["app"]
 
 
+# How the library's errors name what to change, and the options that do so here.
+_OPTIONS = {
+    r"Use instead: pipe\.scheduler = (\w+)\.from_config\(pipe\.scheduler\.config.*\)": "Use --make-invertible, which "
+    r"takes \1",
+    r"use pipe\.scheduler = (\w+)\.from_config\(pipe\.scheduler\.config\)": r"use --scheduler \1",
+    r"do pipe\.vae\.to\(torch\.float32\)|load the pipeline with dtype=torch\.float32": "use --dtype float32",
+    r"\bnum_inference_steps=": "--steps ",
+    r"\b(inversion_)?guidance_scale=": "--guidance ",
+    r"\b(passes|strength|size|tol|seed|preset|scheduler|dtype)=": r"--\1 ",
+}
+
+
+def as_options(message: str) -> str:
+    """An error of the library, with options in place of the Python that it says to type."""
+    for python, option in _OPTIONS.items():
+        message = re.sub(python, option, message)
+    return message
+
+
 class Commands(TyperGroup):
     """Says in one line what went wrong: exit code 1 when something cannot work (2 is a command line misread)."""
 
@@ -25,7 +45,7 @@ class Commands(TyperGroup):
         except (typer.Exit, typer.Abort):  # they are RuntimeErrors
             raise
         except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
-            message = f"[red]error:[/red] {escape(str(error))}"
+            message = f"[red]error:[/red] {escape(as_options(str(error)))}"
             Console(stderr=True).print(message, highlight=False, soft_wrap=True)
             raise typer.Exit(1) from error
 

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from renoise.apps.cli.options import Dtype, Embedded, PictureOutput, Seed
 from renoise.apps.cli.output import console, write
-from renoise.apps.cli.pipes import pipeline
+from renoise.apps.cli.pipes import Chosen, pipeline
 
 __all__ = ["demo"]
 
@@ -22,7 +22,7 @@ def demo(
     """Invert, reconstruct and edit a picture that the model never saw; no network needed."""
     from renoise.apps.demo import figure
 
-    picture, lines = figure(pipeline(model, None, dtype), seed=seed or 0)
+    picture, lines = figure(pipeline(Chosen(model, dtype=dtype)), seed=seed or 0)
     for line in lines:
         console.print(escape(line), highlight=False, soft_wrap=True)
     write(picture, output)

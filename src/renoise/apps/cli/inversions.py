@@ -11,15 +11,20 @@ from renoise.apps.cli import pipes
 from renoise.apps.cli.options import (
     INVERSION,
     Dtype,
+    MakeInvertible,
     Model,
     Passes,
     PictureOutput,
     Preset,
     SameModel,
     Scheduler,
+    SchedulerConfig,
     Seed,
+    Size,
     Steps,
     Strength,
+    Tolerance,
+    finite,
     inversion_file,
 )
 from renoise.apps.cli.output import say_written, summary, write
@@ -37,37 +42,56 @@ def edit(
         str | None, typer.Option("--prompt", "-p", help="What the picture shows (a saved inversion knows).")
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(min=1, help="Guidance scale of the edit; 1 is none; by default the preset's.")
+        float | None,
+        typer.Option(min=1, callback=finite, help="Guidance scale of the edit; 1 is none; by default the preset's."),
     ] = None,
     negative: Annotated[str | None, typer.Option(help="What it shall not show; counts with guidance.")] = None,
     model: Model = None,
     scheduler: Scheduler = None,
+    scheduler_config: SchedulerConfig = None,
+    make_invertible: MakeInvertible = False,
     dtype: Dtype = None,
     preset: Preset = None,
     passes: Passes = None,
     steps: Steps = None,
+    tol: Tolerance = None,
     strength: Strength = None,
+    size: Size = None,
     seed: Seed = None,
 ) -> None:
     """Edit a picture with words.
 
     [dim]renoise edit picture.png --prompt "red apple, blob style" --to "green apple, blob style" -o edited.png[/dim]
     """
+    chosen = pipes.Chosen(model, scheduler, dtype, tuple(scheduler_config or ()), make_invertible)
     if picture.suffix.lower() == INVERSION:
         ignored = {
             "--prompt": prompt,
             "--preset": preset,
             "--passes": passes,
             "--steps": steps,
+            "--tol": tol,
             "--strength": strength,
+            "--size": size,
             "--seed": seed,
         }
         given = [option for option, value in ignored.items() if value is not None]
         if given:
             raise typer.BadParameter(f"{picture} is inverted already; leave out {', '.join(given)}")
-        inversion = pipes.saved(picture, model, scheduler, dtype)
+        inversion = pipes.saved(picture, chosen)
     else:
-        inversion = pipes.inverted(picture, prompt, model, scheduler, dtype, preset, passes, steps, strength, seed)
+        inversion = pipes.inverted(
+            picture,
+            prompt,
+            chosen,
+            preset=preset,
+            passes=passes,
+            num_inference_steps=steps,
+            tol=tol,
+            strength=strength,
+            size=size,
+            seed=seed,
+        )
     write(inversion.edit(to, negative_prompt=negative, guidance_scale=guidance), output)
     summary(inversion)
 
@@ -82,15 +106,30 @@ def invert(
     ] = Path("inversion.safetensors"),
     model: Model = None,
     scheduler: Scheduler = None,
+    scheduler_config: SchedulerConfig = None,
+    make_invertible: MakeInvertible = False,
     dtype: Dtype = None,
     preset: Preset = None,
     passes: Passes = None,
     steps: Steps = None,
+    tol: Tolerance = None,
     strength: Strength = None,
+    size: Size = None,
     seed: Seed = None,
 ) -> None:
     """Find the noise from which the model regenerates a picture, and save it."""
-    inversion = pipes.inverted(picture, prompt, model, scheduler, dtype, preset, passes, steps, strength, seed)
+    inversion = pipes.inverted(
+        picture,
+        prompt,
+        pipes.Chosen(model, scheduler, dtype, tuple(scheduler_config or ()), make_invertible),
+        preset=preset,
+        passes=passes,
+        num_inference_steps=steps,
+        tol=tol,
+        strength=strength,
+        size=size,
+        seed=seed,
+    )
     inversion.save(output)
     say_written(output)
     summary(inversion)
@@ -101,9 +140,12 @@ def reconstruct(
     output: PictureOutput = Path("reconstruction.png"),
     model: SameModel = None,
     scheduler: Scheduler = None,
+    scheduler_config: SchedulerConfig = None,
+    make_invertible: MakeInvertible = False,
     dtype: Dtype = None,
 ) -> None:
     """Regenerate the picture of a saved inversion."""
-    loaded = pipes.saved(inversion, model, scheduler, dtype)
+    chosen = pipes.Chosen(model, scheduler, dtype, tuple(scheduler_config or ()), make_invertible)
+    loaded = pipes.saved(inversion, chosen)
     write(loaded.reconstruct(), output)
     summary(loaded)

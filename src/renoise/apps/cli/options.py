@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import uuid4
 
 import typer
 from PIL import Image
 
-from renoise import models, presets
+from renoise import files, models, presets
 from renoise.apps.cli.output import encoded
 from renoise.pipelines.loading import DTYPES
 
@@ -37,11 +41,47 @@ def inversion_file(path: Path) -> Path:
 
 def _check_place(path: Path) -> None:
     """Refuses, before any work, what could not be written in the end."""
-    if path.is_dir():
-        raise typer.BadParameter(f"{path} is a folder; name a file in it")
+    try:
+        if path.is_dir():
+            raise typer.BadParameter(f"{path} is a folder; name a file in it")
+    except OSError as error:  # a name that is too long even to look for
+        raise typer.BadParameter(f"{path} cannot be written ({error.strerror or error})") from error
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise typer.BadParameter(f"{path} cannot be written, {folder} is no folder that you may write to")
+    # a file of a name as long as this one, which no file has
+    probe = folder / (uuid4().hex * 9)[: len(os.fsencode(path.name))]
+    if probe.exists():
+        return
+    try:
+        files.write(probe, b"")
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
+def finite(value: float | None) -> float | None:
+    """Refuses infinity and what is not a number."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
+
+
+def picture_size(value: str | None) -> str | None:
+    """Refuses what is not one or two whole numbers."""
+    if value is not None and not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5})?", value):
+        raise typer.BadParameter(f"{value!r} is no size: pass one number, or HEIGHTxWIDTH, e.g. 512x768")
+    return value
+
+
+def settings_of_scheduler(values: list[str] | None) -> list[str] | None:
+    """Refuses what is not key=value."""
+    for value in values or []:
+        if not re.fullmatch(r"[A-Za-z_]\w*=.+", value, re.DOTALL):
+            raise typer.BadParameter(f"{value!r} is not key=value, e.g. timestep_spacing=trailing")
+    return values
 
 
 def one_of(*names: str) -> Any:
@@ -75,11 +115,24 @@ Embedded = Annotated[
     str, typer.Option("--model", "-m", callback=one_of(*models.NAMES), help=f"One of {', '.join(models.NAMES)}.")
 ]
 Scheduler = Annotated[str | None, typer.Option(help="diffusers scheduler class to use in place of the model's own.")]
+SchedulerConfig = Annotated[
+    list[str] | None,
+    typer.Option(
+        callback=settings_of_scheduler,
+        metavar="KEY=VALUE",
+        help="A setting of the scheduler, e.g. clip_sample=false; may be given several times.",
+    ),
+]
+MakeInvertible = Annotated[
+    bool,
+    typer.Option("--make-invertible", help="Exchange a scheduler that cannot be inverted for its nearest relative."),
+]
 Dtype = Annotated[
     str | None,
     typer.Option(
         callback=one_of(*DTYPES),
-        help=f"Precision of the networks: {', '.join(DTYPES)}; float32 if none is given.",
+        help=f"Precision of the networks: {', '.join(DTYPES)}. By default float32; half precision for models from a "
+        "folder or the hub on a GPU: float16 where they have files in it, otherwise bfloat16.",
     ),
 ]
 Preset = Annotated[
@@ -96,6 +149,23 @@ Passes = Annotated[
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Sampler steps; by default the preset's.")]
 Strength = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="Share of the steps to invert; below 1, more of the picture stays. By default 1."),
+    typer.Option(
+        min=0,
+        max=1,
+        help="Share of the steps to invert; below 1, more of the picture stays. By default 1.",
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of all random draws; by default 0.")]
+Size = Annotated[
+    str | None,
+    typer.Option(callback=picture_size, help="Pixels to work at, N or HEIGHTxWIDTH; by default the model's own."),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        "--tol",
+        min=0,
+        max=1,
+        help="Stop a step early once it misses at most this share, e.g. 0.01; by default never.",
+    ),
+]

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 import renoise
 from renoise import files
+from renoise.pipelines.families import denoiser
 
 __all__ = ["console", "encoded", "say_written", "summary", "write"]
 
@@ -43,9 +44,10 @@ def say_written(path: Path) -> None:
 
 def summary(inversion: renoise.Inversion) -> None:
     """Prints how good an inversion is and what it cost, a line for each picture."""
+    precision = str(denoiser(inversion.pipe).dtype).removeprefix("torch.")
     for found, ceiling in zip(inversion.fidelity().tolist(), inversion.ceiling().tolist(), strict=True):
         console.print(
             f"reconstruction {found:.1f} dB, auto-encoder ceiling {ceiling:.1f} dB, "
-            f"{inversion.passes} passes, {inversion.seconds:.1f} s",
+            f"{inversion.passes} passes, {inversion.seconds:.1f} s, {precision}",
             soft_wrap=True,
         )
