@@ -39,9 +39,9 @@ def check_embeddings(pipe: Any, family: Family, keywords: Mapping[str, Any]) -> 
         if len(value) != count:
             raise ValueError(f"{name} has {len(value)} rows for {count} prompts: pass one row per picture")
     for prefix in ("", "negative_"):
-        name, pooled = prefix + _PROMPT, prefix + _POOLED
-        if family.pooled and (name in given) != (pooled in given):
-            present, absent = (name, pooled) if name in given else (pooled, name)
+        name, partner = prefix + _PROMPT, prefix + _POOLED
+        if family.pooled and (name in given) != (partner in given):
+            present, absent = (name, partner) if name in given else (partner, name)
             raise ValueError(
                 f"{present} without {absent}: {type(pipe).__name__} needs both; encode_prompt returns both"
             )
