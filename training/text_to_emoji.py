@@ -85,9 +85,9 @@ def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 
 def autoencoder_folder(work: Path) -> Path:
-    """The auto-encoder of stage 3, or where it was not trained here, that which the package ships."""
+    """The auto-encoder of stage 3, or where it was not trained here, the finished one beside this file."""
     trained = work / "grown/model"
-    return trained if trained.exists() else WEIGHTS / "emoji/vae"
+    return trained if trained.exists() else Path(__file__).parent / "grown-autoencoder"
 
 
 def latent_channels(work: Path) -> int:

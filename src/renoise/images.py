@@ -43,7 +43,7 @@ def open_image(source: Source) -> Image.Image:
 
     Raises:
         ImageError: not there, not a picture, damaged, empty, of a wrong type, or larger than 100 megapixels
-            (`renoise.core.checks.LIMITS.picture_pixels`).
+            (`LIMITS.picture_pixels` of `renoise.core.checks`).
     """
     if isinstance(source, Image.Image):
         with _decoding("the PIL image"):

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -258,7 +257,7 @@ class Inversion:
 
         An earlier file is replaced when the new one is complete, and not before.
         """
-        files.write(Path(path), archive.dumps(self.record))
+        files.write(path, archive.dumps(self.record))
 
     def _check_schedule(self, pipe_kwargs: Mapping[str, Any], num_inference_steps: int | None) -> None:
         """Refuses, by ValueError, an edit on steps that are neither the inversion's nor to be had by re-gridding."""

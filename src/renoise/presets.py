@@ -241,14 +241,14 @@ def preset_for(
     """
     predicted = "velocity" if _flow(scheduler, config) else str(config.get("prediction_type", "epsilon"))
     predicts_noise = predicted == "epsilon"
-    if preset in (None, "paper"):
+    if preset is not None and not isinstance(preset, (str, Preset, Settings)):
+        raise TypeError(f"preset={preset!r} is neither a name nor Settings: there are paper, {', '.join(PRESETS)}")
+    if preset is None or preset == "paper":
         name = preset_name(pipeline, scheduler, config, few_step=few_step, published=preset == "paper")
         chosen = PRESETS[name].settings
         return replace(chosen, edit_losses=None) if chosen.edit_losses and not predicts_noise else chosen
     if isinstance(preset, Preset):
         preset = preset.name if PRESETS.get(preset.name) == preset else preset.settings
-    if not isinstance(preset, (str, Settings)):
-        raise TypeError(f"preset={preset!r} is neither a name nor Settings: there are paper, {', '.join(PRESETS)}")
     if isinstance(preset, str) and preset not in PRESETS:
         raise ValueError(f"no preset is called {preset!r}: there are paper, {', '.join(PRESETS)}")
     settings = PRESETS[preset].settings if isinstance(preset, str) else preset

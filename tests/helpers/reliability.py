@@ -19,8 +19,7 @@ it is accepted, and what comes of it passes the check in the last column. Everyt
 an exception with the words of another library, or a wrong answer.
 
 `python -m tests.helpers.reliability > docs/reliability.md` makes this page. CI tries 300 inputs of each kind, and 5,000
-in the slow tests. Left out among the keywords: `image`, `driver`, `progress` and `keep_latents`, and numpy arrays as
-`preset`, which are still refused in numpy's own words.
+in the slow tests. Left out among the keywords: `image`, `driver`, `progress` and `keep_latents`.
 
 | inputs | tried | refused | right | bad | what is right |
 |---|---|---|---|---|---|"""

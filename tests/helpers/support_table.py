@@ -78,8 +78,7 @@ interrupt. Samplers alone are on the page [Samplers](samplers.md).
   use them.
 * `num_inference_steps` is refused after an inversion with your own `sigmas` or `timesteps`, because these set the
   steps.
-* Inside `replaying()` your own call may ask for another schedule. It is not read: the steps of the inversion are
-  used."""
+* Inside `replaying()` your own call may not ask for another schedule: that is refused."""
 
 
 def replay_error(pipe: Any) -> float:
