@@ -112,11 +112,19 @@ def test_another_thread_may_cancel() -> None:
     assert progress.passes < 2000
 
 
-def test_the_pipelines_own_bar_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_the_pipelines_own_bar_is_the_default(driver: Driver, capsys: pytest.CaptureFixture[str]) -> None:
     pipe = PIPES["sd"]()
     pipe.set_progress_bar_config(disable=False)
-    inverted(pipe, "direct").reconstruct()
+    inverted(pipe, driver).reconstruct()
     shown = capsys.readouterr().err
     assert "invert: 100%" in shown
     assert "6/6" in shown
     assert "generate: 100%" in shown
+
+
+def test_what_is_no_progress_is_refused_before_any_network_runs() -> None:
+    pipe = PIPES["sd"]()
+    pipe.vae.register_forward_pre_hook(lambda *_: pytest.fail("the auto-encoder ran"))
+    with pytest.raises(TypeError, match=r"is no Progress: pass renoise\.Progress\(function\)"):
+        inverted(pipe, "direct", progress=print)

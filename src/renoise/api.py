@@ -19,20 +19,20 @@ from torch import Tensor
 
 from renoise import archive, images, models
 from renoise.archive import ArchiveError
-from renoise.core.budget import check_total, kept_steps
+from renoise.core.budget import check_keeping, check_total, kept_steps
 from renoise.core.checks import file_path, keywords, pixel_size, scalar, shown, whole
 from renoise.core.draws import white_noise
 from renoise.core.loop import count_passes
 from renoise.core.loop import invert as invert_latents
-from renoise.core.progress import Progress
+from renoise.core.progress import Progress, checked
 from renoise.core.query import Job
 from renoise.core.rolls import draw_rolls
 from renoise.core.settings import EditLosses, Settings
-from renoise.core.table import COLUMNS
 from renoise.core.trajectory import Trajectory
 from renoise.inverted import Inversion
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.identity import difference, identity
+from renoise.pipelines.measure import NotInvertible
 from renoise.pipelines.stand_in import Measure
 from renoise.presets import Preset, chosen_settings
 from renoise.record import Driver, Record, Scene
@@ -127,6 +127,8 @@ def invert(
     chosen = adapter.driver(driver, scene.pipe_kwargs)
     generators = _generators(generator, seed, len(sources))
     check_total(settings, kept_steps(settings.num_inference_steps, strength))
+    check_keeping(settings, keep_latents)
+    checked(progress)
     known = adapter.known_schedule(chosen, settings.num_inference_steps)  # so that it is refused before heavy work
     fitted = [images.fit(images.open_image(source), target) for source in sources]
 
@@ -235,16 +237,16 @@ def _check(path: Path, record: Record, pipe: Any) -> None:
             f"{path} was made with {record.scheduler}, this pipeline has {now}; "
             f"use pipe.scheduler = {record.scheduler}.from_config(pipe.scheduler.config)"
         )
-    live = Adapter(pipe).known_schedule(record.driver, record.settings.num_inference_steps)
-    if live is None:
-        return
-    live = live.tail(len(table))
-    for name in COLUMNS:
-        if not torch.allclose(getattr(live, name), getattr(table, name), rtol=1e-5, atol=1e-7, equal_nan=True):
-            raise ArchiveError(
-                f"{path} was made with a {record.scheduler} whose steps differ from this one's (in {name}); "
-                "give the scheduler the configuration that it had then"
-            )
+    try:
+        live = Adapter(pipe).known_schedule(record.driver, record.settings.num_inference_steps)
+    except NotInvertible as error:
+        raise ArchiveError(f"{path} was made with a {record.scheduler} that can be inverted: {error}") from error
+    column = None if live is None else table.difference(live)
+    if column:
+        raise ArchiveError(
+            f"{path} was made with a {record.scheduler} whose steps differ from this one's (in {column}); "
+            "give the scheduler the configuration that it had then"
+        )
 
 
 class _Rolls:

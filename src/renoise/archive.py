@@ -120,6 +120,8 @@ def loads(data: bytes, pipe_kwargs: Mapping[str, Any] | None = None, *, name: st
     except KeyError as error:
         raise ArchiveError(f"{name} is damaged (it lacks {error}); save the inversion again") from error
     except (AttributeError, IndexError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        if "is above the limit" in str(error):
+            raise ArchiveError(f"{name} was made with a limit raised: {error}") from error
         raise ArchiveError(f"{name} is damaged ({type(error).__name__}: {error}); save the inversion again") from error
     names = sorted(header["pipe_kwargs"])
     if names != given:

@@ -34,7 +34,8 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     before = _earlier(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".renoise-{secrets.token_hex(8)}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    mode = 0o666 if before is None else 0o600  # a private file stays private while it is replaced
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     try:
         with open(descriptor, "wb") as file:
             file.write(data)

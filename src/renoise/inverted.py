@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from renoise import archive, files, images, metrics
+from renoise.core.checks import keywords
 from renoise.core.loop import replay
-from renoise.core.progress import Progress
+from renoise.core.progress import Progress, checked
 from renoise.core.query import Job
 from renoise.core.regrid import regrid
 from renoise.core.settings import Settings
 from renoise.core.table import StepTable
 from renoise.core.trajectory import Trajectory
+from renoise.edit_steps import check_steps
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.changes import Watch
 from renoise.pipelines.families import DESCRIPTIONS, EMBEDDINGS, NEGATIVES, TEXTS
@@ -147,11 +149,15 @@ class Inversion:
             RuntimeError: the pipeline is in the middle of an inversion, or of replaying one.
             TypeError, ValueError: an argument that cannot work; says which, why, and what would.
         """
-        given = dict(pipe_kwargs or {})
+        checked(progress)
+        given = keywords("pipe_kwargs", pipe_kwargs)
         Adapter(self.pipe).warn_of_guidance(guidance_scale)
+        if num_inference_steps is not None:  # as a whole number, or refused
+            settings = replace(self.settings, num_inference_steps=num_inference_steps)
+            num_inference_steps = settings.num_inference_steps
         if num_inference_steps == self.settings.num_inference_steps:
             num_inference_steps = None
-        self._check_schedule(given, num_inference_steps)
+        check_steps(self.record, self.pipe, given, num_inference_steps)
         texts = None if prompt is None else one_each(prompt, len(self.pixels), "prompt")
         scene = self._edited(texts, negative_prompt, guidance_scale, given)
         return self._pictures(self.regenerate(scene, num_inference_steps, progress=progress))
@@ -206,12 +212,13 @@ class Inversion:
             ValueError: raised in the call: steps that are not those of the inversion.
         """
         adapter, count = Adapter(self.pipe), len(self.pixels)
+        self._watch.look(self.pipe)
         scene = self._edited(("",) * count, negative_prompt, guidance_scale, {})
         call = adapter.call(scene, self.settings.num_inference_steps, self.size)
-        keywords = {name: value for name, value in call.keywords.items() if name not in DESCRIPTIONS | {"prompt"}}
+        wanted = {name: value for name, value in call.keywords.items() if name not in DESCRIPTIONS | {"prompt"}}
         if not self.record.batched:  # one text goes with one text, and a list with a list
-            for name in ({"negative_prompt"} | TEXTS) & keywords.keys():
-                keywords[name] = keywords[name] and keywords[name][0]
+            for name in ({"negative_prompt"} | TEXTS) & wanted.keys():
+                wanted[name] = wanted[name] and wanted[name][0]
         replaying = stand_in(
             self.pipe.scheduler,
             lambda measure: self._replay(self.table),
@@ -219,7 +226,7 @@ class Inversion:
             on_schedule=partial(refuse_other_steps, self.settings.num_inference_steps, self.scene.pipe_kwargs),
         )
         with adapter.turn(), placed(self.pipe, replaying):
-            yield keywords
+            yield wanted
 
     @torch.no_grad()
     def regenerate(
@@ -258,31 +265,6 @@ class Inversion:
         An earlier file is replaced when the new one is complete, and not before.
         """
         files.write(path, archive.dumps(self.record))
-
-    def _check_schedule(self, pipe_kwargs: Mapping[str, Any], num_inference_steps: int | None) -> None:
-        """Refuses, by ValueError, an edit on steps that are neither the inversion's nor to be had by re-gridding."""
-        grid = ("timesteps", "sigmas", "mu", "eta")
-        for keyword in grid:
-            if keyword in pipe_kwargs:
-                raise ValueError(
-                    f"{keyword} in pipe_kwargs of an edit: it uses the steps of the inversion; leave it out, or invert "
-                    f"again with pipe_kwargs={{{keyword!r}: ...}}"
-                )
-        if num_inference_steps is None:
-            return
-        replace(self.settings, num_inference_steps=num_inference_steps)  # refuses what is no number of steps
-        now, then = type(self.pipe.scheduler).__name__, self.record.scheduler
-        if now != then:
-            raise ValueError(
-                f"num_inference_steps={num_inference_steps} after an inversion with {then}, and the pipeline has {now} "
-                "now: give it the scheduler of the inversion, or leave the number out"
-            )
-        own = [keyword for keyword in grid if keyword in self.scene.pipe_kwargs]
-        if own:
-            raise ValueError(
-                f"num_inference_steps={num_inference_steps} after an inversion with {', '.join(own)} of your own: "
-                "leave it out, or invert again without"
-            )
 
     def _decoded(self, adapter: Adapter, latents: Tensor) -> Tensor:
         with adapter.turn(), adapter.freeing():

@@ -45,7 +45,7 @@ could not be had where this was written. The code is the same.
   picture, with 4 of 20 steps and K = 8, without guidance. **guided**: the same with guidance 1.5. The number says how
   well the equations of a step can be solved with *these random weights*. A trained model has its own.
 * **drivers**: how the pipeline is asked. "direct" calls the network itself. It is the default where it is listed, and
-  takes prompts or prompt embeddings. "pipeline" runs the pipeline's own loop. It takes every keyword of the
+  takes prompts or prompt embeddings. "pipeline" runs the pipeline's own loop. It takes nearly every keyword of the
   pipeline's call, and costs one pass more. Where both are listed, both give the same bits
   (`tests/pipelines/test_stand_in.py`: 1 to 20 steps, with and without guidance). With half-precision networks
   "direct" computes guidance in float32, and some pipelines compute it in half precision.
@@ -65,8 +65,8 @@ interrupt. Samplers alone are on the page [Samplers](samplers.md).
 * Samplers that keep a history (`renoise.make_invertible` replaces them), that call the network twice in a step, or
   whose step drops the latent.
 * Two inversions on the same pipeline at the same time.
-* With the driver "pipeline": skip-layer guidance, start and end of a ControlNet, and guidance callbacks may go wrong.
-  They count the rounds of the pipeline's loop, and here a round is a pass and not a step.
+* Keywords that count the rounds of the pipeline's loop, such as the start and end of a ControlNet, skip-layer guidance
+  and callbacks: here a round is a pass and not a step. They are refused by name.
 
 ## Generating with other steps than those of the inversion
 

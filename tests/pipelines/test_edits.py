@@ -228,3 +228,32 @@ def test_edit_losses_that_overflow_are_named(name: str, losses: EditLosses, driv
     wanted = Settings((Region(iterations=2, weights=window(1, 3, 2)),), edit_losses=losses, num_inference_steps=3)
     with pytest.raises(ValueError, match=f"the edit losses .*{name}"):
         inverted(tiny.sd(), wanted, driver=driver)
+
+
+def test_an_edit_on_other_steps_of_a_scheduler_set_up_otherwise_is_refused() -> None:
+    """The class alone does not tell: this one predicts something else."""
+    pipe = tiny.sd()
+    inversion = inverted(pipe, settings())
+    pipe.scheduler = tiny.ddim(prediction_type="v_prediction")
+    with pytest.raises(ValueError, match=r"whose steps differ from this one's \(in a\)"):
+        inversion.edit("a dog", num_inference_steps=9)
+
+
+def test_replaying_refuses_a_step_cache_and_says_changed_weights() -> None:
+    pipe = tiny.sd()
+    inversion = inverted(pipe, settings())
+    with torch.no_grad():
+        for weight in pipe.unet.parameters():
+            weight *= 1.3
+    with pytest.warns(UserWarning, match="changed since the inversion"), inversion.replaying():
+        pass
+    pipe.unet.is_cache_enabled = True
+    with pytest.raises(ValueError, match="has a step cache"), inversion.replaying():
+        pass
+
+
+def test_guidance_of_qwen_image_is_told_in_one_way() -> None:
+    pipe = tiny_flow.qwen()
+    extra = {**scene(pipe, 1.0)["pipe_kwargs"], "true_cfg_scale": 4.0}
+    with pytest.raises(ValueError, match="true_cfg_scale in pipe_kwargs: pass it as guidance_scale="):
+        inverted(pipe, settings(), pipe_kwargs=extra)

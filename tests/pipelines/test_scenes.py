@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -145,3 +146,17 @@ def test_the_pipelines_loop_answers_plain_queries_only() -> None:
 
     with pytest.raises(TypeError, match="a _More asks for more than predictions"):
         adapter.run(begin, [call], driver="pipeline", stage="ask")
+
+
+@pytest.mark.parametrize("asked", [(0, 1), (1, 0)])
+def test_scenes_of_another_form_are_asked_one_after_the_other(asked: tuple[int, ...]) -> None:
+    """Qwen-Image drops a mask that hides nothing, so one scene has a mask and the other none."""
+    pipe = tiny_flow.qwen()
+    scenes = scenes_of(pipe, "qwen")
+    mask = scenes[0].pipe_kwargs["prompt_embeds_mask"].clone()
+    mask[:, -2:] = 0
+    full = {**scenes[1].pipe_kwargs, "prompt_embeds_mask": torch.ones_like(mask)}
+    partly = {**scenes[0].pipe_kwargs, "prompt_embeds_mask": mask}
+    scenes = [replace(scene, pipe_kwargs=given) for scene, given in zip(scenes, (partly, full), strict=True)]
+    both, first, second = answered(pipe, scenes, "direct", [asked, asked[:1], asked[1:]])
+    torch.testing.assert_close(both, torch.cat((first, second)), rtol=1e-4, atol=1e-4)

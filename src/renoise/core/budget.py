@@ -20,7 +20,7 @@ from itertools import chain, cycle, islice
 from renoise.core.settings import Settings
 from renoise.core.table import StepTable
 
-__all__ = ["budget", "check_total", "kept_steps"]
+__all__ = ["budget", "check_keeping", "check_total", "kept_steps"]
 
 _UNABSORBED = 4  # further passes of a step that cannot absorb, chosen by measurements on few-step models
 
@@ -51,6 +51,12 @@ def check_total(settings: Settings, steps: int) -> None:
     """Raises ValueError for a total below one pass per step, unless the settings carry a method of the user's own."""
     if settings.method is None and settings.passes is not None and settings.passes < steps:
         raise ValueError(f"passes={settings.passes} for {steps} steps, which take one each: pass {steps} or more")
+
+
+def check_keeping(settings: Settings, keep_latents: bool) -> None:
+    """Refuses, by ValueError, to keep the latents of every step where a method of one's own makes the trajectory."""
+    if keep_latents and settings.method is not None:
+        raise ValueError("keep_latents=True: a method of your own decides what it keeps; leave keep_latents out")
 
 
 def kept_steps(num_inference_steps: int, strength: float) -> int:

@@ -27,7 +27,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from renoise.core.budget import budget
+from renoise.core.budget import budget, check_keeping
 from renoise.core.correction import correct, travel, whiteness
 from renoise.core.edit_losses import check_growth, enhance
 from renoise.core.extrapolation import extrapolated
@@ -75,8 +75,7 @@ def invert(
     """
     _check(table, z_0, noises)
     if settings.method is not None:
-        if keep_latents:
-            raise ValueError("keep_latents=True: a method of your own decides what it keeps; leave keep_latents out")
+        check_keeping(settings, keep_latents)
         return (yield from settings.method(table, z_0, noises))
     losses = settings.edit_losses
     _check_levels(table, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["Cancelled", "Progress"]
+__all__ = ["Cancelled", "Progress", "checked"]
 
 
 class Cancelled(RuntimeError):  # noqa: N818 - nothing went wrong
@@ -54,3 +54,9 @@ class Progress:
             self._on_pass(self)
         if self.cancelled:
             raise Cancelled(f"cancelled after {self.passes} of {self.total} passes of the stage {self.stage!r}")
+
+
+def checked(progress: object) -> None:
+    """Refuses, by TypeError, what can neither be told of passes nor stop them."""
+    if progress is not None and not isinstance(progress, Progress):
+        raise TypeError(f"progress={progress!r} is no Progress: pass renoise.Progress(function)")

@@ -137,6 +137,23 @@ class StepTable:
         """The timesteps as a pipeline passes them to its network, int64 or float32 [T] on the CPU."""
         return self.timesteps.to(torch.long if self.integer_timesteps else torch.float32)
 
+    def difference(self, other: StepTable) -> str | None:
+        """The first column in which the last rows of `other` differ from this table; None where they are the same.
+
+        A table with fewer rows than this one differs in "timesteps".
+        """
+        if len(other) < len(self):
+            return "timesteps"
+        last = other.tail(len(self))
+        return next(
+            (
+                name
+                for name in COLUMNS
+                if not torch.allclose(getattr(last, name), getattr(self, name), rtol=1e-5, atol=1e-7, equal_nan=True)
+            ),
+            None,
+        )
+
     def tail(self, steps: int) -> StepTable:
         """The table of the last `steps` rows, which are the least noisy.
 

@@ -14,15 +14,15 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from renoise.core.loop import drive
-from renoise.core.progress import Progress
+from renoise.core.progress import Progress, checked
 from renoise.core.query import Job
 from renoise.core.table import StepTable
 from renoise.pipelines.advice import advice
 from renoise.pipelines.codecs import Codec
 from renoise.pipelines.direct import DirectDenoiser, Rehearsal, rehearse
 from renoise.pipelines.families import EMBEDDINGS, FAMILIES, Family, denoiser, family
-from renoise.pipelines.keywords import Call, call_keywords, joined_keywords
-from renoise.pipelines.known_steps import check_free as check_scheduler
+from renoise.pipelines.keywords import Call, call_keywords, joined_keywords, prompt_count
+from renoise.pipelines.known_steps import check_scheduler
 from renoise.pipelines.measure import NotInvertible, measure
 from renoise.pipelines.stand_in import Measure, through
 from renoise.pipelines.turns import check_free, turn
@@ -65,10 +65,16 @@ class Adapter:
 
         Raises:
             RuntimeError: the pipeline is in the middle of an inversion or of replaying one.
+            ValueError: a network with a step cache.
         """
         if self._has_turn:
             yield
             return
+        if getattr(denoiser(self.pipe), "is_cache_enabled", False):
+            raise ValueError(
+                f"the network of this {type(self.pipe).__name__} has a step cache, which repeats answers to other "
+                "questions: do pipe.transformer.disable_cache() first"
+            )
         with turn(self.pipe):
             self._has_turn = True
             try:
@@ -123,7 +129,7 @@ class Adapter:
             ValueError: no driver, or "direct" for what only the pipeline's own loop can do.
         """
         others = sorted(pipe_kwargs.keys() - EMBEDDINGS)
-        if wanted not in (None, "direct", "pipeline"):
+        if wanted is not None and (not isinstance(wanted, str) or wanted not in ("direct", "pipeline")):
             raise ValueError(f"driver={wanted!r} is neither 'direct' nor 'pipeline'")
         if wanted == "direct" and not self.family.direct:
             raise ValueError(
@@ -150,7 +156,7 @@ class Adapter:
         """
         keywords = call_keywords(self.pipe, self.family, scene)
         grid = {"height": size[0], "width": size[1], "num_inference_steps": num_inference_steps}
-        batch = len(keywords.get("prompt") or keywords["prompt_embeds"])
+        batch = prompt_count(keywords)
         if pictures not in (None, batch):
             raise ValueError(f"{pictures} pictures and {batch} rows of prompt_embeds: pass one prompt per picture")
         return Call(keywords | grid, scene.guidance_scale, batch)
@@ -238,13 +244,9 @@ class Adapter:
             RuntimeError: the pipeline is already answering another inversion.
             ValueError: a network with a step cache, or scenes that one call of the pipeline cannot show together.
         """
-        if getattr(denoiser(self.pipe), "is_cache_enabled", False):
-            raise ValueError(
-                f"the network of this {type(self.pipe).__name__} has a step cache, which repeats answers to other "
-                "questions: do pipe.transformer.disable_cache() first"
-            )
-        told = progress or _PassBar(self.pipe)
+        checked(progress)
         with self.turn(), self.freeing():
+            told = progress or _PassBar(self.pipe)
             try:
                 if driver == "pipeline":
                     return through(
@@ -276,13 +278,13 @@ class _PassBar(Progress):
     """The pipeline's own progress bar, counting passes."""
 
     def __init__(self, pipe: Any) -> None:
+        """Made before the pipeline is called, which hides bars of its own while it answers queries."""
         super().__init__()
-        self._pipe = pipe
-        self._bar: Any = None
+        self._bar: Any = pipe.progress_bar(total=1)
 
     def begin(self, stage: str, total: int) -> None:
-        self._bar = self._pipe.progress_bar(total=total)
         self._bar.set_description(stage)
+        self._bar.reset(total=total)
         super().begin(stage, total)
 
     def advance(self, passes: int) -> None:
@@ -290,5 +292,4 @@ class _PassBar(Progress):
         super().advance(passes)
 
     def end(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()

@@ -8,6 +8,7 @@ decoding here equals its own decoding.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from renoise.pipelines.families import Family
 
 __all__ = ["Codec"]
+
+_UPCASTING = threading.Lock()
 
 
 class Codec:
@@ -133,9 +136,10 @@ def _stock_precision(vae: Any, upcasts: bool) -> Iterator[torch.dtype]:
     if not upcasts or dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
         yield dtype
         return
-    try:
-        # not vae.to, which logs a warning about any cast
-        nn.Module.to(vae, torch.float32)
-        yield torch.float32
-    finally:
-        nn.Module.to(vae, dtype)
+    with _UPCASTING:  # two pipelines may share an auto-encoder
+        try:
+            # not vae.to, which logs a warning about any cast
+            nn.Module.to(vae, torch.float32)
+            yield torch.float32
+        finally:
+            nn.Module.to(vae, dtype)

@@ -28,8 +28,8 @@ from torch import Tensor
 from renoise.core.query import Query, spread
 from renoise.core.table import StepTable
 from renoise.pipelines.families import Loop, denoiser
-from renoise.pipelines.keywords import Call
-from renoise.pipelines.known_steps import check_free, known_steps
+from renoise.pipelines.keywords import Call, same
+from renoise.pipelines.known_steps import check_scheduler, known_steps
 from renoise.pipelines.measure import measure
 from renoise.pipelines.stand_in import no_bar, placed
 
@@ -78,7 +78,7 @@ def rehearse(pipe: Any, call: Call, loop: Loop, steps: StepTable | None = None) 
     Raises:
         RuntimeError: the pipeline is in the middle of an inversion, or never asked its network.
     """
-    check_free(pipe.scheduler)
+    check_scheduler(pipe.scheduler)
     network = denoiser(pipe)
     scheduler = copy.deepcopy(pipe.scheduler) if steps is None else known_steps(pipe.scheduler, steps)
     signature = inspect.signature(getattr(network, "_orig_mod", network).forward)  # of a compiled network too
@@ -235,8 +235,12 @@ def _chosen_rows(
 ) -> dict[str, Any]:
     """Of arguments with a row per image, the (call, row) pairs asked for; all others must be the same."""
     joined: dict[str, Any] = {}
+    if any(call.keys() != calls[0].keys() for call in calls):
+        raise _Unlike
     for name, first in calls[0].items():
-        values: list[Any] = [call.get(name) for call in calls]
+        values = [call[name] for call in calls]
+        if any(type(value) is not type(first) for value in values):
+            raise _Unlike
         if isinstance(first, dict):
             joined[name] = _chosen_rows(values, rows, whole, shared)
         elif name not in shared and isinstance(first, Tensor) and first.ndim and len(first) == whole:
@@ -245,17 +249,11 @@ def _chosen_rows(
             joined[name] = torch.stack([values[call][row] for call, row in rows])
         elif name not in shared and isinstance(first, list) and len(first) == whole:
             joined[name] = [values[call][row] for call, row in rows]
-        elif all(_same(value, first) for value in values):
+        elif all(same(value, first) for value in values):
             joined[name] = first
         else:
             raise _Unlike
     return joined
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return a.shape == b.shape and bool((a == b).all())
-    return a is b or (type(a) is type(b) and not isinstance(a, Tensor) and bool(a == b))
 
 
 class _Unlike(Exception):  # noqa: N818 - two calls are made then, and nothing is wrong

@@ -14,13 +14,14 @@ __all__ = ["check_embeddings"]
 _PROMPT, _POOLED = "prompt_embeds", "pooled_prompt_embeds"
 
 
-def check_embeddings(pipe: Any, family: Family, keywords: Mapping[str, Any]) -> None:
+def check_embeddings(pipe: Any, family: Family, keywords: Mapping[str, Any], count: int) -> None:
     """Refuses embeddings that the pipeline's network cannot take.
 
     Args:
         pipe: the pipeline.
         family: its row.
         keywords: of its call.
+        count: how many prompts the call has.
 
     Raises:
         TypeError: embeddings that are no tensors of floats.
@@ -31,7 +32,6 @@ def check_embeddings(pipe: Any, family: Family, keywords: Mapping[str, Any]) -> 
     config = getattr(network, "_orig_mod", network).config
     given = {name: value for name, value in keywords.items() if name.removeprefix("negative_") in (_PROMPT, _POOLED)}
     given = {name: value for name, value in given.items() if value is not None}
-    count = len(keywords.get("prompt") or keywords[_PROMPT])
     for name, value in given.items():
         pooled = name.endswith(_POOLED)
         width = (family.pooled(config) if family.pooled else None) if pooled else family.width(config)

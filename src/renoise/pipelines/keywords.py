@@ -14,7 +14,7 @@ from renoise.pipelines.families import EMBEDDINGS, TEXTS, Family
 from renoise.record import Scene
 from renoise.texts import one_each
 
-__all__ = ["Call", "call_keywords", "joined_keywords"]
+__all__ = ["Call", "call_keywords", "joined_keywords", "prompt_count", "same"]
 
 # What `invert` and `edit` decide themselves; handed over in pipe_kwargs, these keywords would contradict them.
 _DECIDED = {
@@ -97,18 +97,30 @@ def call_keywords(pipe: Any, family: Family, scene: Scene) -> dict[str, Any]:
         raise ValueError("no prompt: pass prompt=, or its embeddings by pipe_kwargs={'prompt_embeds': ...}")
     if prompts is not None and extra.get("prompt_embeds") is not None:
         raise ValueError(f"a prompt, {prompts[0]!r}, and prompt_embeds in pipe_kwargs: pass one of them")
-    keywords: dict[str, Any] = {**family.guidance(pipe, scene.guidance_scale), **family.keywords}
+    guidance = family.guidance(pipe, scene.guidance_scale)
+    if "true_cfg_scale" in guidance and "true_cfg_scale" in extra:
+        raise ValueError("true_cfg_scale in pipe_kwargs: pass it as guidance_scale= or inversion_guidance_scale=")
+    keywords: dict[str, Any] = {**guidance, **family.keywords}
     if prompts is not None:
         keywords["prompt"] = list(prompts)
     keywords |= extra
     keywords |= _negative(pipe, family, scene, accepted, keywords)
-    check_embeddings(pipe, family, keywords)
-    count = len(keywords.get("prompt") or keywords["prompt_embeds"])
+    count = prompt_count(keywords)
+    check_embeddings(pipe, family, keywords, count)
     return keywords | {
         keyword: list(one_each(keywords[keyword], count, keyword))
         for keyword in TEXTS & keywords.keys()
         if keywords[keyword] is not None
     }
+
+
+def prompt_count(keywords: Mapping[str, Any]) -> int:
+    """How many prompts a call has, by its texts or their embeddings."""
+    prompts = keywords.get("prompt") or keywords["prompt_embeds"]
+    if not isinstance(prompts, (list, tuple, Tensor)):
+        found = type(prompts).__name__
+        raise TypeError(f"prompt_embeds holds no floating-point tensors ({found}): pass what encode_prompt returns")
+    return len(prompts)
 
 
 def _negative(
@@ -130,7 +142,7 @@ def _negative(
     if "negative_prompt_embeds" in scene.pipe_kwargs and "negative_prompt" in accepted:
         return {"negative_prompt": None}  # some pipelines have a text as their default, and refuse both
     if family.negative_needed and guided:
-        return {"negative_prompt": [" "] * len(keywords.get("prompt") or keywords["prompt_embeds"])}
+        return {"negative_prompt": [" "] * prompt_count(keywords)}
     return {}
 
 
@@ -158,7 +170,7 @@ def joined_keywords(calls: Sequence[Call]) -> dict[str, Any]:
         values = [part.get(keyword) for part in parts]
         if keyword in _PER_PICTURE and not all(value is None for value in values):
             joined[keyword] = _one_after_the_other(keyword, values, batch)
-        elif all(value is values[0] or _equal(value, values[0]) for value in values):
+        elif all(value is values[0] or same(value, values[0]) for value in values):
             joined[keyword] = values[0]
         else:
             raise ValueError(
@@ -185,7 +197,8 @@ def _one_after_the_other(keyword: str, values: Sequence[Any], batch: int) -> Any
     ]
 
 
-def _equal(a: Any, b: Any) -> bool:
+def same(a: Any, b: Any) -> bool:
+    """Whether two values of a keyword or an argument are equal, tensors included."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape and bool((a == b).all())
     return type(a) is type(b) and bool(a == b)

@@ -16,7 +16,7 @@ from torch import Tensor
 from renoise.core.table import StepTable
 from renoise.pipelines.turns import BUSY
 
-__all__ = ["Known", "check_free", "disguise", "known_steps", "refuse_other_steps"]
+__all__ = ["Known", "check_scheduler", "disguise", "known_steps", "refuse_other_steps"]
 
 
 class Known:
@@ -58,7 +58,7 @@ def disguise(kind: type) -> dict[str, Any]:
     return {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
 
 
-def check_free(scheduler: Any) -> None:
+def check_scheduler(scheduler: Any) -> None:
     """Refuses, by RuntimeError, the scheduler of a pipeline whose own has a stand-in at the moment."""
     if isinstance(scheduler, Known):
         raise RuntimeError(BUSY)

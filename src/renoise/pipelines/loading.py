@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ __all__ = [
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Precisions of networks by name."""
+
+_LOADING = threading.RLock()
 
 
 def network_dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -159,6 +162,12 @@ def complete() -> Iterator[None]:
     from transformers import PreTrainedModel
 
     kinds: tuple[Any, ...] = (ModelMixin, PreTrainedModel)
+    with _LOADING:  # two at once would leave each other's methods behind
+        yield from _checking(kinds)
+
+
+def _checking(kinds: tuple[Any, ...]) -> Iterator[None]:
+    """Has `from_pretrained` of these classes look for missing weights until it is resumed."""
     stock = {kind: kind.__dict__["from_pretrained"] for kind in kinds}
 
     def checked(method: Any) -> Any:

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from renoise.core.query import Job, Query
 from renoise.core.table import StepTable
-from renoise.pipelines.known_steps import Known, check_free, disguise
+from renoise.pipelines.known_steps import Known, check_scheduler, disguise
 from renoise.pipelines.measure import measure
 
 __all__ = ["Measure", "no_bar", "placed", "stand_in", "through"]
@@ -78,7 +78,7 @@ def through(
             on_begin(job.passes)
         return job
 
-    standing = stand_in(pipe.scheduler, start, float(keywords.get("eta", 0.0)), scenes, on_pass, steps=steps)
+    standing = stand_in(pipe.scheduler, start, float(keywords.get("eta") or 0.0), scenes, on_pass, steps=steps)
     device = pipe._execution_device
     with placed(pipe, standing), no_bar(pipe):
         # a generator for the discarded latents, so that the global one is not drawn from
@@ -96,7 +96,7 @@ def through(
 def placed(pipe: Any, scheduler: Any) -> Iterator[None]:
     """Has `scheduler` on the pipeline inside, and the pipeline's own again afterwards."""
     original = pipe.scheduler
-    check_free(original)  # or the stand-in of another call would be put back in the end
+    check_scheduler(original)  # or the stand-in of another call would be put back in the end
     pipe.scheduler = scheduler
     try:
         yield
@@ -233,7 +233,7 @@ def stand_in(
         steps: the job's table where it is known beforehand.
         on_schedule: where it is, called with the arguments of `set_timesteps`, by name; may refuse them.
     """
-    check_free(scheduler)
+    check_scheduler(scheduler)
     kind = type(scheduler)
     # pipelines look for sigmas, timesteps, eta and generator among the parameters
     signature_of = kind.set_timesteps if steps is None else Known.set_timesteps

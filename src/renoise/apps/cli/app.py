@@ -32,7 +32,7 @@ _OPTIONS = {
 def as_options(message: str) -> str:
     """An error of the library, with options in place of the Python that it says to type."""
     for python, option in _OPTIONS.items():
-        message = re.sub(python, option, message)
+        message = re.sub(rf"(?<![\w/.-]){python}", option, message)
     return message
 
 
