@@ -302,3 +302,13 @@ def test_rows_check_themselves() -> None:
         replace(table, n=torch.zeros(4))
     with pytest.raises(ValueError, match=r"sigma is torch.float64 \[3\]"):
         replace(table, sigma=torch.zeros(3, dtype=torch.float64))
+
+
+def test_a_schedule_that_begins_beyond_the_noise_levels_takes_fewer_steps() -> None:
+    """As Stable Diffusion's DDIM with as many steps as it has levels, because of steps_offset=1."""
+    scheduler = diffusers.DDIMScheduler(steps_offset=1)
+    scheduler.set_timesteps(1000)
+    with pytest.raises(
+        NotInvertible, match="first timestep is 1000, and the model has noise levels below 1000"
+    ):
+        measure(scheduler)

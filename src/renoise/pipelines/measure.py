@@ -57,6 +57,12 @@ def measure(scheduler: Any, *, eta: float = 0.0) -> StepTable:
         raise NotInvertible(f"{type(scheduler).__name__} has no steps yet: call pipe.scheduler.set_timesteps(50) first")
     if scheduler.timesteps[0] < scheduler.timesteps[-1]:
         raise _refusal(scheduler, 0, "its timesteps rise, but a sampler goes from noise to image")
+    levels, first = getattr(scheduler, "alphas_cumprod", None), float(scheduler.timesteps[0])
+    if levels is not None and first >= len(levels):
+        raise NotInvertible(
+            f"{type(scheduler).__name__} cannot be inverted: its first timestep is {first:g}, and the model has noise "
+            f"levels below {len(levels)}; use fewer steps than num_inference_steps={len(scheduler.timesteps)}"
+        )
     options = {"eta": eta} if "eta" in accepted else {}
     with torch.no_grad():
         chain = _fresh_copy(scheduler)
