@@ -182,8 +182,8 @@ def main() -> None:
 
         Little signal: 1 / sqrt(snr), so that the levels at which the object is decided are heard (debiased weighting,
         Yu et al. 2024). Much of it: min(snr, 5) / snr (Hang et al. 2023). ``share`` below 1 draws the noisy levels more
-        often: at 0.55, six pictures in ten lie beyond level 600, where the object is decided, and three below 500, where
-        the detail is.
+        often: at 0.55, six pictures in ten lie beyond level 600, where the object is decided, and three below 500,
+        where the detail is.
         """
         t = (1000 * spread(len(clean), generator) ** share).long()
         noise = torch.randn(clean.shape, generator=generator)
