@@ -27,6 +27,7 @@ from training.tokenizer import LENGTH
 
 WIDTH = 256  # of the text encoder
 WEIGHTS = Path(__file__).parents[1] / "src/renoise/weights"
+SHOWCASE = Path(__file__).parent / "showcase"  # finished parts of the next models, which wait for the others
 
 
 def build_unet(channels: int) -> UNet2DConditionModel:
@@ -85,9 +86,9 @@ def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 
 def autoencoder_folder(work: Path) -> Path:
-    """The auto-encoder of stage 3, or where it was not trained here, the finished one beside this file."""
+    """The auto-encoder of stage 3, or where it was not trained here, the finished one in training/showcase."""
     trained = work / "grown/model"
-    return trained if trained.exists() else Path(__file__).parent / "grown-autoencoder"
+    return trained if trained.exists() else SHOWCASE / "vae"
 
 
 def latent_channels(work: Path) -> int:
@@ -147,14 +148,15 @@ def start_from_shipped(unet: UNet2DConditionModel, text: CLIPTextModel) -> None:
 
 
 def load_emoji(work: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
-    """The averaged weights of this stage's newest checkpoint, or those that are shipped."""
+    """The averaged weights of this stage's newest checkpoint, or the finished ones in training/showcase."""
     tokenizer = load_tokenizer(work)
     unet, text = build_unet(latent_channels(work)), build_text_encoder(tokenizer)
     checkpoint = work / "emoji/checkpoint.safetensors"
     if checkpoint.exists():
         load_average(checkpoint, nn.ModuleDict({"unet": unet, "text": text}))
     else:
-        start_from_shipped(unet, text)
+        unet.load_state_dict(UNet2DConditionModel.from_pretrained(SHOWCASE / "unet").state_dict())
+        text.load_state_dict(CLIPTextModel.from_pretrained(SHOWCASE / "text_encoder").state_dict())
     return unet.eval(), text.eval(), tokenizer
 
 
