@@ -27,7 +27,7 @@ from training.tokenizer import LENGTH
 
 WIDTH = 256  # of the text encoder
 WEIGHTS = Path(__file__).parents[1] / "src/renoise/weights"
-SHOWCASE = Path(__file__).parent / "showcase"  # finished parts of the next models, which wait for the others
+SHOWCASE = Path(__file__).parent / "showcase"  # parts of the next models, which wait for the others
 
 
 def build_unet(channels: int) -> UNet2DConditionModel:
@@ -148,7 +148,7 @@ def start_from_shipped(unet: UNet2DConditionModel, text: CLIPTextModel) -> None:
 
 
 def load_emoji(work: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
-    """The averaged weights of this stage's newest checkpoint, or the finished ones in training/showcase."""
+    """The averaged weights of this stage's newest checkpoint, or those in training/showcase."""
     tokenizer = load_tokenizer(work)
     unet, text = build_unet(latent_channels(work)), build_text_encoder(tokenizer)
     checkpoint = work / "emoji/checkpoint.safetensors"

@@ -308,7 +308,5 @@ def test_a_schedule_that_begins_beyond_the_noise_levels_takes_fewer_steps() -> N
     """As Stable Diffusion's DDIM with as many steps as it has levels, because of steps_offset=1."""
     scheduler = diffusers.DDIMScheduler(steps_offset=1)
     scheduler.set_timesteps(1000)
-    with pytest.raises(
-        NotInvertible, match="first timestep is 1000, and the model has noise levels below 1000"
-    ):
+    with pytest.raises(NotInvertible, match="first timestep is 1000, and the model has noise levels below 1000"):
         measure(scheduler)
