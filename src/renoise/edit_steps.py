@@ -11,12 +11,14 @@ from renoise.record import Record
 __all__ = ["check_steps"]
 
 
-def check_steps(record: Record, pipe: Any, pipe_kwargs: Mapping[str, Any], num_inference_steps: int | None) -> None:
+def check_steps(
+    record: Record, adapter: Adapter, pipe_kwargs: Mapping[str, Any], num_inference_steps: int | None
+) -> None:
     """Refuses an edit on steps that are neither the inversion's nor to be had by `renoise.core.regrid`.
 
     Args:
         record: the inversion.
-        pipe: the pipeline that is to make the edit.
+        adapter: the pipeline that is to make the edit.
         pipe_kwargs: further keywords of its call.
         num_inference_steps: another number of steps than the inversion's, or None.
 
@@ -32,13 +34,13 @@ def check_steps(record: Record, pipe: Any, pipe_kwargs: Mapping[str, Any], num_i
             )
     if num_inference_steps is None:
         return
-    now, then = type(pipe.scheduler).__name__, record.scheduler
+    now, then = type(adapter.pipe.scheduler).__name__, record.scheduler
     if now != then:
         raise ValueError(
             f"num_inference_steps={num_inference_steps} after an inversion with {then}, and the pipeline has {now} "
             "now: give it the scheduler of the inversion, or leave the number out"
         )
-    live = Adapter(pipe).known_schedule(record.driver, record.settings.num_inference_steps)
+    live = adapter.known_schedule(record.driver, record.settings.num_inference_steps)
     column = None if live is None else record.trajectory.table.difference(live)
     if column:
         raise ValueError(

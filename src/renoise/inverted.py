@@ -110,11 +110,11 @@ class Inversion:
             Cancelled: `progress` was asked to stop.
             RuntimeError: the pipeline is in the middle of an inversion, or of replaying one.
         """
-        Adapter(self.pipe).warn_of_guidance(guidance_scale)
-        scene = self.scene
+        adapter, scene = Adapter(self.pipe), self.scene
+        adapter.warn_of_guidance(guidance_scale)
         if guidance_scale is not None:
             scene = replace(scene, guidance_scale=replace(self.settings, guidance_scale=guidance_scale).guidance_scale)
-        return self._pictures(self.regenerate(scene, progress=progress))
+        return self._pictures(self._regenerated(adapter, scene, progress=progress))
 
     def edit(
         self,
@@ -150,17 +150,17 @@ class Inversion:
             TypeError, ValueError: an argument that cannot work; says which, why, and what would.
         """
         checked(progress)
-        given = keywords("pipe_kwargs", pipe_kwargs)
-        Adapter(self.pipe).warn_of_guidance(guidance_scale)
+        adapter, given = Adapter(self.pipe), keywords("pipe_kwargs", pipe_kwargs)
+        adapter.warn_of_guidance(guidance_scale)
         if num_inference_steps is not None:  # as a whole number, or refused
             settings = replace(self.settings, num_inference_steps=num_inference_steps)
             num_inference_steps = settings.num_inference_steps
         if num_inference_steps == self.settings.num_inference_steps:
             num_inference_steps = None
-        check_steps(self.record, self.pipe, given, num_inference_steps)
+        check_steps(self.record, adapter, given, num_inference_steps)
         texts = None if prompt is None else one_each(prompt, len(self.pixels), "prompt")
         scene = self._edited(texts, negative_prompt, guidance_scale, given)
-        return self._pictures(self.regenerate(scene, num_inference_steps, progress=progress))
+        return self._pictures(self._regenerated(adapter, scene, num_inference_steps, progress))
 
     def _edited(
         self,
@@ -228,12 +228,21 @@ class Inversion:
         with adapter.turn(), placed(self.pipe, replaying):
             yield wanted
 
-    @torch.no_grad()
     def regenerate(
         self, scene: Scene, num_inference_steps: int | None = None, *, progress: Progress | None = None
     ) -> Tensor:
         """Replays the sampler from the inverted noise; pixels (B, 3, H, W) in [0, 1], padding included."""
-        adapter, table = Adapter(self.pipe), self.table
+        return self._regenerated(Adapter(self.pipe), scene, num_inference_steps, progress)
+
+    @torch.no_grad()
+    def _regenerated(
+        self,
+        adapter: Adapter,
+        scene: Scene,
+        num_inference_steps: int | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        table = self.table
         self._watch.look(self.pipe)
 
         def begin(measure: Measure) -> Job[Tensor]:
