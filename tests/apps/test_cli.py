@@ -268,6 +268,7 @@ def test_help_says_what_every_option_means(command: tuple[str, ...], no_model: N
         (("invert", "{picture}", *WORDS, "--model", "[b]x"), 1, "error: no embedded model is called '[b]x'"),
         (("invert", "{picture}", *WORDS, "--scheduler", "Euler"), 1, "diffusers has no scheduler 'Euler'"),
         (("reconstruct", "nowhere.safetensors"), 1, "nowhere.safetensors does not exist"),
+        (("reconstruct", "nowhere.safetensors", "--model", "emoji"), 1, "nowhere.safetensors does not exist"),
         (("reconstruct", "{picture}"), 1, "is not a complete safetensors file"),
         (("reconstruct", "{picture}", "--dtype", "bfloat16"), 2, "--scheduler and --dtype belong to a --model"),
         (("demo", "--model", "other"), 2, "'other' is not one of emoji, emoji-turbo"),

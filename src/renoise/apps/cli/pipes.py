@@ -109,9 +109,9 @@ def inverted(
 
 def saved(path: Path, chosen: Chosen) -> renoise.Inversion:
     """The inversion in a file, with the pipeline named, or the embedded model that it was made with."""
-    if not path.is_file():
-        raise typer.BadParameter(f"{path} is no file: pass one that renoise invert wrote")
     if chosen.model is not None:
+        if not path.is_file():  # before the model is loaded
+            raise renoise.ArchiveError(f"{path} does not exist; pass a file that renoise invert wrote")
         return renoise.load(path, pipeline(chosen))
     if chosen != Chosen():
         raise typer.BadParameter(
