@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from renoise import files
 
 __all__ = ["Records", "Row", "fingerprint", "machine", "read", "write"]
 
@@ -48,9 +50,7 @@ class Records:
         about["blocks"][f"{sampler}: {method}"] = depends
         kept = [row for row in self.rows() if (row["sampler"], row["method"]) != (sampler, method)]
         write(self.path, [*kept, *rows])
-        aside = self.path.with_suffix(".json.part")
-        aside.write_text(json.dumps(about, indent=1) + "\n")
-        os.replace(aside, self.path.with_suffix(".json"))
+        files.write(self.path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
 
     def _about(self) -> dict[str, dict[str, str]]:
         file = self.path.with_suffix(".json")
@@ -68,13 +68,11 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def write(path: Path, rows: Sequence[Row]) -> None:
     """Write rows as CSV.  The columns are those of all rows, in the order of their first appearance."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".csv.part")
-    with aside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(aside, path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write(path, text.getvalue().encode())
 
 
 def machine() -> dict[str, str]:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from renoise.core.query import Query, spread
 from renoise.core.table import StepTable
-from renoise.pipelines.families import Loop, denoiser
+from renoise.pipelines.families import Loop, denoiser, uncompiled
 from renoise.pipelines.keywords import Call, same
 from renoise.pipelines.known_steps import check_scheduler, known_steps
 from renoise.pipelines.measure import measure
@@ -81,7 +81,7 @@ def rehearse(pipe: Any, call: Call, loop: Loop, steps: StepTable | None = None) 
     check_scheduler(pipe.scheduler)
     network = denoiser(pipe)
     scheduler = copy.deepcopy(pipe.scheduler) if steps is None else known_steps(pipe.scheduler, steps)
-    signature = inspect.signature(getattr(network, "_orig_mod", network).forward)  # of a compiled network too
+    signature = inspect.signature(uncompiled(network).forward)
     calls: list[Mapping[str, Any]] = []
     thread = threading.get_ident()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from renoise.pipelines.families import Family, denoiser
+from renoise.pipelines.families import Family, denoiser, uncompiled
 
 __all__ = ["check_embeddings"]
 
@@ -29,7 +29,7 @@ def check_embeddings(pipe: Any, family: Family, keywords: Mapping[str, Any], cou
             them, or negative embeddings that differ in shape from the others where both are one batch.
     """
     kind, network = type(pipe).__name__, denoiser(pipe)
-    config = getattr(network, "_orig_mod", network).config
+    config = uncompiled(network).config
     given = {name: value for name, value in keywords.items() if name.removeprefix("negative_") in (_PROMPT, _POOLED)}
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in given.items():

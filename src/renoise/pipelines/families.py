@@ -10,7 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["DESCRIPTIONS", "EMBEDDINGS", "FAMILIES", "NEGATIVES", "TEXTS", "Family", "Loop", "denoiser", "family"]
+__all__ = [
+    "DESCRIPTIONS",
+    "EMBEDDINGS",
+    "FAMILIES",
+    "NEGATIVES",
+    "TEXTS",
+    "Family",
+    "Loop",
+    "denoiser",
+    "family",
+    "uncompiled",
+]
 
 EMBEDDINGS = frozenset(
     prefix + name
@@ -264,6 +275,11 @@ def _makes_pictures(pipe: Any) -> bool:
     colours = getattr(getattr(pipe, "vae", None), "config", {}).get("in_channels", 3)
     returned = config.get("out_channels") or taken
     return colours == 3 and taken is not None and taken in (returned, 4 * returned)  # tokens of 2 x 2 latents
+
+
+def uncompiled(network: Any) -> Any:
+    """The network itself where it was compiled by torch, for its configuration, its class and its signature."""
+    return getattr(network, "_orig_mod", network)
 
 
 def denoiser(pipe: Any) -> Any:

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from renoise.pipelines.families import denoiser
+from renoise.pipelines.families import denoiser, uncompiled
 from renoise.record import Identity
 
 __all__ = ["difference", "identity"]
@@ -95,7 +95,7 @@ def _near(before: Tensor, after: Tensor) -> bool:
 
 def _architecture(network: Any) -> str:
     """The configuration as far as it is not the default, which later versions of diffusers add to."""
-    kind = type(getattr(network, "_orig_mod", network))  # of a compiled network too
+    kind = type(uncompiled(network))
     default = {name: parameter.default for name, parameter in inspect.signature(kind.__init__).parameters.items()}
     told = {
         name: json.dumps(value, default=str) for name, value in dict(network.config).items() if not name.startswith("_")
