@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from renoise import archive, files, images, metrics
 from renoise.core.checks import keywords
-from renoise.core.loop import replay
 from renoise.core.progress import Progress
-from renoise.core.query import Job, Query
-from renoise.core.regrid import regrid
 from renoise.core.settings import Settings
 from renoise.core.table import StepTable
 from renoise.core.trajectory import Trajectory
 from renoise.edit_steps import check_steps
 from renoise.edited import EditRequest, edit
-from renoise.editing import Editable, Found, edited_scene
+from renoise.editing import Editable, Found
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.changes import Watch
-from renoise.pipelines.families import DESCRIPTIONS, EMBEDDINGS, TEXTS
-from renoise.pipelines.known_steps import refuse_other_steps
-from renoise.pipelines.stand_in import Measure, placed, stand_in
 from renoise.record import Record, Scene
+from renoise.replaying import replayed, replaying
 
 __all__ = ["Inversion"]
 
@@ -126,7 +119,7 @@ class Inversion:
         adapter.warn_of_guidance(guidance_scale)
         if guidance_scale is not None:
             scene = replace(scene, guidance_scale=replace(self.settings, guidance_scale=guidance_scale).guidance_scale)
-        return self._pictures(self._regenerated(adapter, scene, progress=progress))
+        return self._pictures(self.regenerate(scene, progress=progress))
 
     def edit(
         self,
@@ -219,7 +212,7 @@ class Inversion:
         """The latents of a replay under another prompt, and its passes."""
         steps = request.num_inference_steps
         check_steps(self.record, adapter, keywords("pipe_kwargs", request.pipe_kwargs), steps)
-        return self._latents_of(adapter, scene, steps, progress)
+        return replayed(adapter, self._editable, self.trajectory, scene, steps, progress)
 
     @contextmanager
     def replaying(
@@ -246,59 +239,19 @@ class Inversion:
             RuntimeError: the pipeline is in the middle of an inversion, or of replaying one.
             ValueError: raised in the call: steps that are not those of the inversion.
         """
-        adapter, count = Adapter(self.pipe), len(self.pixels)
         self._watch.look(self.pipe)
-        scene = edited_scene(self._editable, ("",) * count, negative_prompt, guidance_scale, {})
-        call = adapter.call(scene, self.settings.num_inference_steps, self.size)
-        wanted = {name: value for name, value in call.keywords.items() if name not in DESCRIPTIONS | {"prompt"}}
-        if not self.record.batched:  # one text goes with one text, and a list with a list
-            for name in ({"negative_prompt"} | TEXTS) & wanted.keys():
-                wanted[name] = wanted[name] and wanted[name][0]
-        table = self.table
-        replaying = stand_in(
-            self.pipe.scheduler,
-            lambda measure: Job(replay(table, self.latents, self.trajectory.noises), table, len(table)),
-            steps=table,
-            on_schedule=partial(refuse_other_steps, self.settings.num_inference_steps, self.scene.pipe_kwargs),
-        )
-        with adapter.turn(), placed(self.pipe, replaying):
+        with replaying(self._editable, self.trajectory, negative_prompt, guidance_scale) as wanted:
             yield wanted
 
     def regenerate(
         self, scene: Scene, num_inference_steps: int | None = None, *, progress: Progress | None = None
     ) -> Tensor:
         """Replays the sampler from the inverted noise; pixels (B, 3, H, W) in [0, 1], padding included."""
-        return self._regenerated(Adapter(self.pipe), scene, num_inference_steps, progress)
-
-    def _regenerated(
-        self,
-        adapter: Adapter,
-        scene: Scene,
-        num_inference_steps: int | None = None,
-        progress: Progress | None = None,
-    ) -> Tensor:
-        with adapter.turn():
-            latents, _ = self._latents_of(adapter, scene, num_inference_steps, progress)
-            return self._decoded(adapter, latents)
-
-    @torch.no_grad()
-    def _latents_of(
-        self, adapter: Adapter, scene: Scene, num_inference_steps: int | None, progress: Progress | None
-    ) -> tuple[Tensor, int]:
-        """Clean latents of a replay, and its passes."""
-        table = self.table
+        adapter = Adapter(self.pipe)
         self._watch.look(self.pipe)
-
-        def begin(measure: Measure) -> Job[tuple[Tensor, int]]:
-            steps = table if num_inference_steps is None else regrid(table, measure())
-            queries = replay(steps, self.latents, self.trajectory.noises)
-            return Job(_with(len(steps), queries), steps, len(steps))
-
-        steps = num_inference_steps or self.settings.num_inference_steps
-        call = adapter.call(scene, steps, self.size, len(self.pixels))
-        driver = self.record.driver if scene.pipe_kwargs.keys() <= EMBEDDINGS else "pipeline"
-        known = table if num_inference_steps is None else None
-        return adapter.run(begin, [call], driver=driver, stage="generate", steps=known, progress=progress)
+        with adapter.turn():
+            latents, _ = replayed(adapter, self._editable, self.trajectory, scene, num_inference_steps, progress)
+            return self._decoded(adapter, latents)
 
     def round_trip(self) -> Tensor:
         """The picture through the auto-encoder alone, (B, 3, H, W) in [0, 1]: the ceiling of any inversion."""
@@ -327,8 +280,3 @@ class Inversion:
         boxes = self.record.boxes
         pictures = [images.unfit(picture, box) for picture, box in zip(images.to_pil(pixels), boxes, strict=True)]
         return pictures if self.record.batched else pictures[0]
-
-
-def _with(passes: int, queries: Generator[Query, Tensor, Tensor]) -> Generator[Query, Tensor, tuple[Tensor, int]]:
-    """A replay that says how many passes it took."""
-    return (yield from queries), passes
