@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from renoise.core.checks import LIMITS, scalar, shown
 
-__all__ = ["Box", "ImageError", "Source", "fit", "open_image", "to_pil", "to_tensor", "unfit"]
+__all__ = ["Box", "ImageError", "Source", "fit", "listed", "open_image", "to_pil", "to_tensor", "unfit"]
 
 Source = str | os.PathLike[str] | Image.Image | npt.NDArray[np.generic]
 Box = tuple[int, int, int, int]
@@ -56,6 +56,19 @@ def open_image(source: Source) -> Image.Image:
         f"cannot read a picture from {type(source).__module__}.{type(source).__qualname__}: pass a path, a PIL image "
         "or a numpy array (for tensors see renoise.images.to_pil; for bytes, PIL.Image.open(io.BytesIO(data)))"
     )
+
+
+def listed(image: Source | Sequence[Source]) -> tuple[list[Source], bool]:
+    """Pictures as a list, and whether a list went in.
+
+    Raises:
+        ValueError: an empty list.
+    """
+    batched = isinstance(image, (list, tuple))
+    sources = list(cast("Sequence[Source]", image)) if batched else [cast("Source", image)]
+    if not sources:
+        raise ValueError(f"image={image!r} holds no picture; pass one picture or a list of at least one")
+    return sources, batched
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, Box]:

@@ -17,7 +17,7 @@ from renoise.core.settings import Settings
 from renoise.core.table import StepTable
 from renoise.core.trajectory import Trajectory
 from renoise.edit_steps import check_steps
-from renoise.edited import EditRequest, edit
+from renoise.edited import EditRequest, edit_pictures
 from renoise.editing import Editable, Found
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.changes import Watch
@@ -204,7 +204,7 @@ class Inversion:
             pipe_kwargs=pipe_kwargs,
         )
         self._watch.look(self.pipe)
-        return edit(self._editable, request, progress, self._replayed)
+        return edit_pictures(self._editable, request, progress, self._replayed)
 
     def _replayed(
         self, adapter: Adapter, scene: Scene, request: EditRequest, progress: Progress | None
