@@ -38,7 +38,7 @@ def edit(
     guidance_scale: float | None = None,
     preserve: float | str | Sequence[float | str] | None = None,
     strength: float | None = None,
-    source_guidance: float = 0.0,
+    source_guidance: float | None = None,
     seed: int = 0,
     mask: images.Source | Sequence[images.Source] | None = None,
     mask_grow: int = 0,

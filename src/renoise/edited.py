@@ -59,7 +59,7 @@ class Edited(Image.Image):
         guidance_scale: float | None = None,
         preserve: float | str | Sequence[float | str] | None = None,
         strength: float | None = None,
-        source_guidance: float = 0.0,
+        source_guidance: float | None = None,
         randomness: float = 0.0,
         seed: int = 0,
         mask: images.Source | None = None,
@@ -101,7 +101,7 @@ class EditRequest:
     pipe_kwargs: Mapping[str, Any] | None = None
     preserve: Any = None
     strength: Any = None
-    source_guidance: Any = 0.0
+    source_guidance: Any = None
     randomness: Any = 0.0
     seed: Any = 0
     mask: Any = None

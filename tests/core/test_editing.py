@@ -168,7 +168,8 @@ def test_source_guidance_goes_away_from_the_source() -> None:
     """m_target + w (m_target - m_source), all at the displaced latent."""
     table = TABLES["ddim-eta"]()
     denoise = network(table, "epsilon")
-    source = inverted_source(inversion(table, denoise), clean())
+    exact = invert(table, clean(), settings=k(2, math.inf), noises=noises(table), keep_latents=True)
+    source = inverted_source(drive(exact, source_only(denoise)), clean())
 
     def guided(query: Query) -> Tensor:
         target, away = (denoise(Query(query.z, query.step, (scene,))) for scene in (0, 1))
