@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import typer
 from rich.markup import escape
 
-import renoise
-from renoise import images, models
 from renoise.apps.cli.output import console
-from renoise.pipelines.loading import check_name, half_precision, quieten
+from renoise.files import missing
+from renoise.images import open_image
+
+if TYPE_CHECKING:
+    import renoise
 
 __all__ = ["Chosen", "inverted", "pipeline", "saved"]
 
@@ -40,13 +41,18 @@ class Chosen:
 
 def pipeline(chosen: Chosen) -> Any:
     """A pipeline by name, on the accelerator where there is one, whose progress bars count passes."""
+    import torch
+
+    from renoise import make_invertible, models
+    from renoise.pipelines.loading import quieten
+
     name = "emoji-turbo" if chosen.model is None else chosen.model
     quieten()
     pipe = models.load(name, dtype=chosen.dtype or _usual_dtype(name), scheduler=chosen.scheduler)
     if chosen.scheduler_config:
         pipe.scheduler = _configured(pipe.scheduler, chosen.scheduler_config)
     if chosen.make_invertible:
-        console.print(escape(renoise.make_invertible(pipe)), highlight=False, soft_wrap=True)
+        console.print(escape(make_invertible(pipe)), highlight=False, soft_wrap=True)
     if torch.accelerator.is_available():
         pipe.to(torch.accelerator.current_accelerator())
     return _with_bars(pipe)
@@ -54,10 +60,12 @@ def pipeline(chosen: Chosen) -> Any:
 
 def _usual_dtype(name: str) -> str:
     """float32 on a CPU and for the embedded models, which are small; half precision for others on a GPU."""
-    if name in models.NAMES or not torch.accelerator.is_available():
-        return "float32"
-    check_name(name, models.NAMES)
-    return half_precision(name)
+    import torch
+
+    from renoise import models
+    from renoise.pipelines.loading import half_precision
+
+    return "float32" if name in models.NAMES or not torch.accelerator.is_available() else half_precision(name)
 
 
 def _configured(scheduler: Any, settings: tuple[str, ...]) -> Any:
@@ -94,9 +102,11 @@ def inverted(
     """The inversion of a picture file; the picture is read before any model is loaded."""
     if not prompt or not prompt.strip():
         raise typer.BadParameter('say what the picture shows, e.g. --prompt "red apple, blob style"')
-    source = images.open_image(picture)
+    source = open_image(picture)
     sides = [int(side) for side in size.split("x")] if size else []
-    return renoise.invert(
+    from renoise import invert
+
+    return invert(
         pipeline(chosen),
         source,
         prompt,
@@ -109,16 +119,20 @@ def inverted(
 
 def saved(path: Path, chosen: Chosen) -> renoise.Inversion:
     """The inversion in a file, with the pipeline named, or the embedded model that it was made with."""
-    if chosen.model is not None:
-        if not path.is_file():  # before the model is loaded
-            raise renoise.ArchiveError(f"{path} does not exist; pass a file that renoise invert wrote")
-        return renoise.load(path, pipeline(chosen))
-    if chosen != Chosen():
+    if chosen.model is None and chosen != Chosen():
         raise typer.BadParameter(
             "--scheduler and --dtype belong to a --model, as --scheduler-config and --make-invertible do; name the one "
             "to regenerate with"
         )
+    what = missing(path)  # before anything is imported
+    if what:
+        raise ValueError(f"{path} {what}; pass a file that renoise invert wrote")
+    from renoise import load
+    from renoise.pipelines.loading import quieten
+
+    if chosen.model is not None:
+        return load(path, pipeline(chosen))
     quieten()
-    inversion = renoise.load(path)
+    inversion = load(path)
     _with_bars(inversion.pipe)
     return inversion
