@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import renoise
+import renoise.core
+import renoise.pipelines
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 HEAVY = ("diffusers", "transformers", "skimage", "matplotlib", "typer", "rich")

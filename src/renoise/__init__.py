@@ -9,12 +9,7 @@ Importing this package imports nothing else, so that a program can show a mistak
 when a name of this package is first used, diffusers and transformers when a pipeline is.
 """
 
-from __future__ import annotations
-
-import importlib
-import importlib.util
-import pkgutil
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # as in typing, which is not imported here
 
 if TYPE_CHECKING:
     from renoise import models, presets
@@ -71,6 +66,8 @@ if not TYPE_CHECKING:  # or every name would be right for whoever reads types
 
     def __getattr__(name: str) -> object:
         """A public name, or a module of this package, when it is first used (PEP 562)."""
+        import importlib.util
+
         for origin, names in _ORIGINS.items():
             if name in names:
                 found = getattr(importlib.import_module(f"{__name__}.{origin}"), name)
@@ -83,5 +80,7 @@ if not TYPE_CHECKING:  # or every name would be right for whoever reads types
         return found
 
     def __dir__() -> list[str]:
+        import pkgutil
+
         modules = (module.name for module in pkgutil.iter_modules(__path__))
         return sorted({*__all__, "__version__", *(name for name in modules if not name.startswith("_"))})

@@ -47,7 +47,8 @@ def load(name: str | os.PathLike[str], *, dtype: str | torch.dtype = "float32", 
         ValueError: the name, the precision or the scheduler is unknown.
     """
     precision = network_dtype(dtype)
-    if not isinstance(name, (str, os.PathLike)) or not isinstance(name := os.fspath(name), str):
+    name = os.fspath(name) if isinstance(name, os.PathLike) else name
+    if not isinstance(name, str):
         raise TypeError(f"name={shown(name)} is no name: pass one of {', '.join(NAMES)}, a folder, or owner/name")
     if name not in NAMES:
         check_name(name, NAMES)

@@ -23,8 +23,8 @@ from renoise.apps.cli import app as cli
 from renoise.apps.cli import options, pipes
 from renoise.apps.cli.listing import recognised
 from renoise.apps.cli.output import write
-from renoise.pipelines.adapter import Adapter
 from renoise.pipelines import loading
+from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.families import FAMILIES
 from renoise.presets import chosen_settings
 from tests.helpers import tiny, tiny_flow
@@ -254,7 +254,11 @@ def test_help_says_what_every_option_means(command: tuple[str, ...], no_model: N
         (("edit", "{picture}", *WORDS, "--to", "x", "-o", "name"), 2, "no picture can be written as ''"),
         (("edit", "{picture}", *WORDS, "--to", "x", "-o", "a.xbm"), 2, "no picture can be written as '.xbm'"),
         (("edit", "{picture}", *WORDS, "--to", "x", "-o", "a.psd"), 2, "no picture can be written as '.psd'"),
-        (("edit", "{picture}", *WORDS, "--to", "x", "-o", "{folder}"), 2, "cannot be written (is a folder: pass the name of a file in it)"),
+        (
+            ("edit", "{picture}", *WORDS, "--to", "x", "-o", "{folder}"),
+            2,
+            "cannot be written (is a folder: pass the name of a file in it)",
+        ),
         (("edit", "{picture}", *WORDS, "--to", "x", "-o", "{text}/a.png"), 2, "cannot be written (Not a directory)"),
         (("edit", "{picture}", *WORDS, "--to", "x", "--guidance", "0"), 2, "Invalid value for '--guidance'"),
         (("invert", "{picture}"), 2, "Missing option '--prompt'"),
@@ -401,8 +405,8 @@ except SystemExit as ended:
 
 def test_the_names_that_are_checked_early_are_all_there_are() -> None:
     assert options.MODELS == models.NAMES
-    assert options.PRESETS == ("paper", *renoise.presets.PRESETS)
-    assert options.DTYPES == tuple(loading.DTYPES)
+    assert ("paper", *renoise.presets.PRESETS) == options.PRESETS
+    assert tuple(loading.DTYPES) == options.DTYPES
 
 
 # --- schedulers, sizes, precision ---

@@ -133,9 +133,7 @@ SameModel = Annotated[
         help="The pipeline that the inversion was made with, if that is no embedded model.",
     ),
 ]
-Embedded = Annotated[
-    str, typer.Option("--model", "-m", callback=one_of(*MODELS), help=f"One of {', '.join(MODELS)}.")
-]
+Embedded = Annotated[str, typer.Option("--model", "-m", callback=one_of(*MODELS), help=f"One of {', '.join(MODELS)}.")]
 Scheduler = Annotated[
     str | None,
     typer.Option(callback=scheduler_name, help="diffusers scheduler class to use in place of the model's own."),
