@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from renoise.inverted import Inversion
     from renoise.pipelines.invertible import make_invertible
     from renoise.pipelines.measure import NotInvertible
+    from renoise.pipelines.turns import waiting
     from renoise.record import Record
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ __all__ = [
     "make_invertible",
     "models",
     "presets",
+    "waiting",
 ]
 
 # Where each name comes from, by module; the same as above for whoever reads types.
@@ -59,6 +61,7 @@ _ORIGINS = {
     "inverted": ("Inversion",),
     "pipelines.invertible": ("make_invertible",),
     "pipelines.measure": ("NotInvertible",),
+    "pipelines.turns": ("waiting",),
     "record": ("Record",),
 }
 
