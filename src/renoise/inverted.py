@@ -26,6 +26,7 @@ from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.changes import Watch
 from renoise.pipelines.families import DESCRIPTIONS, EMBEDDINGS, NEGATIVES, TEXTS
 from renoise.pipelines.known_steps import refuse_other_steps
+from renoise.pipelines.own_calls import checked_calls
 from renoise.pipelines.stand_in import Measure, placed, stand_in
 from renoise.record import Record, Scene
 from renoise.texts import one_each
@@ -209,7 +210,8 @@ class Inversion:
 
         Raises:
             RuntimeError: the pipeline is in the middle of an inversion, or of replaying one.
-            ValueError: raised in the call: steps that are not those of the inversion.
+            ValueError: raised in the call: steps or latents that are not those of the inversion, what counts the rounds
+                of the pipeline's loop, or a callback that changes latents.
         """
         adapter, count = Adapter(self.pipe), len(self.pixels)
         self._watch.look(self.pipe)
@@ -225,7 +227,7 @@ class Inversion:
             steps=self.table,
             on_schedule=partial(refuse_other_steps, self.settings.num_inference_steps, self.scene.pipe_kwargs),
         )
-        with adapter.turn(), placed(self.pipe, replaying):
+        with adapter.turn(), placed(self.pipe, replaying), checked_calls(self.pipe, wanted):
             yield wanted
 
     def regenerate(

@@ -43,9 +43,9 @@ LIMITS = Limits()
 
 
 def shown(value: object) -> str:
-    """A value as error messages show it: its repr, cut after 200 characters."""
+    """A value as error messages show it: its repr in one line, cut after 200 characters."""
     try:
-        text = repr(value)
+        text = " ".join(repr(value).split())
     except Exception:  # a message must not fail over what it is about
         text = f"<{type(value).__qualname__}>"
     return text if len(text) <= 200 else f"{text[:200]}..."
