@@ -19,7 +19,7 @@ it is accepted, and what comes of it passes the check in the last column. Everyt
 an exception with the words of another library, or a wrong answer.
 
 `python -m tests.helpers.reliability > docs/reliability.md` makes this page. CI tries 300 inputs of each kind, and 5,000
-in the slow tests. Left out among the keywords: `image`, `driver`, `progress` and `keep_latents`.
+in the slow tests.
 
 | inputs | tried | refused | right | bad | what is right |
 |---|---|---|---|---|---|"""
@@ -28,6 +28,8 @@ RIGHT = {
     "files": "a picture in RGB; damage that still decodes is not told from a picture",
     "settings": "they come back from JSON as they were",
     "keywords": "all checks pass, and the first network is asked, where this test stops",
+    "edits": "the same; the picture was inverted before",
+    "command lines": "it ends with 0, or all checks pass, and a model is loaded, where this test stops",
     "bits": "the record is that of the undamaged file",
     "json": "the record is the same after it was saved and loaded; its digest was computed anew",
 }

@@ -14,7 +14,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LIMITS", "Limits", "file_path", "keywords", "number", "pixel_size", "scalar", "shown", "values", "whole"]
+__all__ = [
+    "LIMITS",
+    "Limits",
+    "file_path",
+    "keywords",
+    "number",
+    "pixel_size",
+    "scalar",
+    "shown",
+    "truth",
+    "values",
+    "whole",
+]
 
 
 @dataclass
@@ -118,6 +130,18 @@ def number(name: str, value: object, remedy: str, holds: Callable[[float], bool]
         if holds(found):
             return found
     raise ValueError(f"{name}={shown(value)}{remedy}")
+
+
+def truth(name: str, value: object) -> bool:
+    """A truth value, of numpy or torch too.
+
+    Raises:
+        TypeError: anything else.
+    """
+    found = scalar(value)
+    if not isinstance(found, bool):
+        raise TypeError(f"{name}={shown(value)} is neither True nor False: pass one of them")
+    return found
 
 
 def values(name: str, value: Any, remedy: str) -> tuple[Any, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from renoise.core.checks import scalar
+from renoise.core.checks import number, scalar
 from renoise.pipelines.embeddings import check_embeddings
 from renoise.pipelines.families import EMBEDDINGS, TEXTS, Family
 from renoise.record import Scene
@@ -48,6 +49,11 @@ COUNTING: dict[str, tuple[Callable[[Any], bool], str]] = {
 """Keywords that count the rounds of the pipeline's loop: whether a value has no effect, and what to do instead.
 
 A round of the loop is a pass here, and not a step, so any other value would mean something else in each inversion."""
+# Keywords that are read here, with what a refusal says.
+_NUMBERS = {
+    "eta": ": pass the share of fresh noise, a number from 0 (none) to 1",
+    "true_cfg_scale": ": pass a number, 1.0 for no guidance",
+}
 # Keywords that may hold a value for each picture.
 _PER_PICTURE = EMBEDDINGS | TEXTS | {"prompt", "negative_prompt", "image", "control_image"}
 
@@ -87,6 +93,8 @@ def call_keywords(pipe: Any, family: Family, scene: Scene) -> dict[str, Any]:
             raise ValueError(f"{keyword} in pipe_kwargs: {_DECIDED[keyword]}")
         if keyword not in accepted:
             raise TypeError(f"{kind} takes no {keyword!r}, handed over in pipe_kwargs; it takes {', '.join(accepted)}")
+        if keyword in _NUMBERS and extra[keyword] is not None:
+            number(f"{keyword} in pipe_kwargs", extra[keyword], _NUMBERS[keyword], lambda value: 0 <= value < math.inf)
         if keyword in COUNTING:
             harmless, instead = COUNTING[keyword]
             if not harmless(extra[keyword]):
