@@ -409,6 +409,17 @@ def test_the_names_that_are_checked_early_are_all_there_are() -> None:
     assert tuple(loading.DTYPES) == options.DTYPES
 
 
+def test_a_negative_prompt_that_the_model_does_not_take_is_refused_before_the_inversion(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipe = tiny.lcm()  # knows guidance as an embedding
+    monkeypatch.setattr(models, "_embedded", lambda name: pipe)
+    pipe.vae.encode = lambda *_: pytest.fail("the picture was encoded")
+    result = run("edit", models.EXAMPLE, *WORDS, "--to", "pear", "--negative", "leaf", "--guidance", "3")
+    assert result.exit_code == 1
+    assert "takes no negative prompt here: leave out 'leaf'" in said(result)
+
+
 # --- schedulers, sizes, precision ---
 
 

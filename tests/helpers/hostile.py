@@ -172,7 +172,7 @@ def files(count: int) -> Tally:
     @given(st.sampled_from(whole), st.data())
     def run(file: bytes, data: st.DataObject) -> None:
         changed = _damaged(file, data)
-        path = _folder() / "picture"
+        path = scratch() / "picture"
         path.write_bytes(changed)
         tally.add(changed, lambda: images.open_image(path), lambda found: found.mode == "RGB" and 0 not in found.size)
 
@@ -238,133 +238,8 @@ def _can_be_kept(made: Any) -> bool:
     return bool(archive._settings(json.loads(json.dumps(archive._plain(made)))) == made)
 
 
-INVERT: dict[str, Any] = {"prompt": "a cat", "preset": SETTINGS}
-"""What `invert` is called with, but for the keyword that is tried."""
-INVERT_NAMES = (
-    *("prompt", "negative_prompt", "passes", "tol", "num_inference_steps", "guidance_scale", "seed", "strength"),
-    *("inversion_guidance_scale", "size", "generator", "pipe_kwargs", "preset", "driver", "progress", "keep_latents"),
-    "image",
-)
-EDIT_NAMES = ("prompt", "negative_prompt", "guidance_scale", "num_inference_steps", "pipe_kwargs", "progress")
-"""Keywords of `Inversion.edit` that are tried; a new one needs its name here and nothing else."""
-WORDS = st.sampled_from(["direct", "pipeline", "paper", "few-step", "a dog", "", "\ud800"])
-PIPE_KWARGS = st.dictionaries(
-    st.sampled_from(["eta", "clip_skip", "prompt_embeds", "timesteps", "strength", "callback_on_step_end", "nonsense"]),
-    st.one_of(NUMBERS, ODD),
-    max_size=2,
-)
-
-
-def keyword_values(count: int) -> Tally:
-    """Keywords of invert with values of every kind, on a pipeline whose networks refuse to run."""
-    tally = Tally("keywords of invert")
-    pipe = _untouchable()
-
-    @fuzzed(count)
-    @given(st.sampled_from(INVERT_NAMES), st.one_of(VALUES, WORDS))
-    def run(name: str, value: Any) -> None:
-        keywords = {"image": PICTURE, **INVERT, name: value}
-        # an array of no picture is told of by its shape
-        tally.add(
-            (name, value), lambda: renoise.invert(pipe, **keywords), lambda _: False, "" if name == "image" else name
-        )
-
-    run()
-    return tally
-
-
-def edit_values(count: int) -> Tally:
-    """Keywords of edit with values of every kind, on a pipeline whose networks refuse to run."""
-    tally = Tally("keywords of edit")
-    pipe = tiny.sd()
-    inversion = renoise.invert(pipe, PICTURE, **INVERT)
-    _untouchable(pipe)
-
-    @fuzzed(count)
-    @given(st.sampled_from(EDIT_NAMES), st.one_of(VALUES, WORDS, PIPE_KWARGS))
-    def run(name: str, value: Any) -> None:
-        keywords = {"prompt": "a dog", name: value}
-        says = "" if isinstance(value, dict) else name  # a message names the keyword in pipe_kwargs
-        tally.add((name, value), lambda: inversion.edit(**keywords), lambda _: False, says)
-
-    run()
-    return tally
-
-
-def command_lines(count: int) -> Tally:
-    """Command lines put together from words of every kind, up to where a model would be loaded."""
-    from typer.testing import CliRunner
-
-    from renoise import models
-    from renoise.apps.cli.app import app
-
-    tally = Tally("command lines")
-    folder = _folder()
-    Image.fromarray(PICTURE).save(folder / "picture.png")
-    places = [str(folder / name) for name in ("picture.png", "nowhere.png", "missing/a.png", "n" * 260 + ".png")]
-    places += [str(folder), "/dev/full", "/dev/null/a.png", "a.xyz", "a.safetensors", ""]
-    options = ["--to", "--prompt", "-o", "--guidance", "--negative", "--model", "--scheduler", "--dtype", "--preset"]
-    options += ["--passes", "--steps", "--tol", "--strength", "--size", "--seed", "--scheduler-config", "--nonsense"]
-    words = ["a cat", "-1", "0", "1", "2", "0.5", "nan", "inf", "1e999", "9" * 40, "64x64", "float16", "fast", "emoji"]
-    words += ["emoji-turbo", "LCMScheduler", "clip_sample=false", "a=", "\ud800", "[b]", "--", *places]
-    commands = st.sampled_from(["edit", "edit", "edit", "invert", "reconstruct", "demo", "models", "edti", ""])
-
-    good = st.sampled_from(
-        [("--steps", "2"), ("--seed", "1"), ("--size", "64"), ("--tol", "0.1"), ("--preset", "fast")]
-    )
-    odd = st.tuples(st.sampled_from(options), st.sampled_from(words))
-
-    def load(*_: Any, **__: Any) -> None:
-        raise NetworkRanError
-
-    @fuzzed(count)
-    @given(
-        commands,
-        st.sampled_from(places),
-        st.lists(st.tuples(st.sampled_from(options), st.sampled_from(words)), max_size=4),
-    )
-    def run(command: str, place: str, given: list[tuple[str, str]]) -> None:
-        line = [command, place, *(word for pair in given for word in pair)]
-        if command == "edit" and len(given) < 3:  # what an edit needs
-            line += ["--to", "pear", "-p", "apple", "-o", str(folder / "out.png")]
-
-        def start() -> int:
-            result = CliRunner().invoke(app, line, env={"COLUMNS": "200"})
-            if isinstance(result.exception, NetworkRanError):
-                raise result.exception
-            if result.exception is not None and not isinstance(result.exception, SystemExit):
-                raise RuntimeError(f"a traceback: {result.exception!r}") from result.exception
-            if result.exit_code:
-                said = " ".join(result.output.split())
-                assert said.startswith("error:") or "Usage:" in said, said
-                raise ValueError(f"exit code {result.exit_code}")
-            return result.exit_code
-
-        tally.add(line, start, lambda code: code == 0)
-
-    stock, models._embedded = models._embedded, load
-    try:
-        run()
-    finally:
-        models._embedded = stock
-    return tally
-
-
-def _untouchable(pipe: Any = None) -> Any:
-    """A pipeline whose networks refuse to run."""
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise NetworkRanError
-
-    pipe = pipe or tiny.sd()
-    for network in (pipe.unet, pipe.vae, pipe.text_encoder):
-        network.forward = refuse
-    pipe.vae.encode = refuse
-    return pipe
-
-
 @cache
-def _folder() -> Path:
+def scratch() -> Path:
     return Path(tempfile.mkdtemp(prefix="renoise-fuzz-"))
 
 
@@ -388,7 +263,7 @@ def bits(count: int) -> Tally:
     @given(st.data())
     def run(data: st.DataObject) -> None:
         changed = _damaged(whole, data)
-        path = _folder() / "archive"
+        path = scratch() / "archive"
         path.write_bytes(changed)
         tally.add("bytes", lambda: renoise.load(path, _pipe()), lambda found: archive.dumps(found.record) == whole)
 
@@ -399,7 +274,7 @@ def bits(count: int) -> Tally:
 def mutated_json(count: int) -> Tally:
     """Archives whose JSON was changed in one place, by somebody who knows how to compute the digest."""
     tally = Tally("archives: changed JSON")
-    path = _folder() / "archive"
+    path = scratch() / "archive"
     path.write_bytes(_saved())
     with safe_open(path, "pt") as file:
         told = json.loads(file.metadata()["renoise"])
@@ -437,15 +312,3 @@ def _places(node: Any, at: tuple[Any, ...] = ()) -> Any:
     if isinstance(node, (dict, list)):
         for key, inner in node.items() if isinstance(node, dict) else enumerate(node):
             yield from _places(inner, (*at, key))
-
-
-KINDS: dict[str, Callable[[int], Tally]] = {
-    "arrays": arrays,
-    "files": files,
-    "settings": method_settings,
-    "keywords": keyword_values,
-    "edits": edit_values,
-    "command lines": command_lines,
-    "bits": bits,
-    "json": mutated_json,
-}

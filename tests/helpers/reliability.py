@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 
-from tests.helpers.hostile import KINDS
+from tests.helpers.hostile_calls import KINDS
 
 COUNT = 3000
 HEAD = """# What happens to wrong and damaged inputs
 
 Each row counts inputs that a program drew ([hypothesis](https://hypothesis.readthedocs.io), with a fixed seed;
-`tests/helpers/hostile.py`). An input is *refused* if one of the documented exceptions (`ImageError`, `ArchiveError`,
-`NotInvertible`, `ValueError`, `TypeError`) says so in words of this package, before any network runs. It is *right* if
+`tests/helpers/hostile.py` and `hostile_calls.py`). An input is *refused* if one of the documented exceptions
+(`ImageError`, `ArchiveError`, `NotInvertible`, `ValueError`, `TypeError`) says so in words of this package, before any network runs. It is *right* if
 it is accepted, and what comes of it passes the check in the last column. Everything else is *bad*: another exception,
 an exception with the words of another library, or a wrong answer.
 

@@ -91,6 +91,7 @@ def edit(
             strength=strength,
             size=size,
             seed=seed,
+            edit={"prompt": to, "negative_prompt": negative, "guidance_scale": guidance},
         )
     write(inversion.edit(to, negative_prompt=negative, guidance_scale=guidance), output)
     summary(inversion)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,17 +98,24 @@ def inverted(
     size: str | None,
     strength: float | None,
     seed: int | None,
+    edit: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> renoise.Inversion:
-    """The inversion of a picture file; the picture is read before any model is loaded."""
+    """The inversion of a picture file; the picture is read before any model is loaded.
+
+    An edit that shall follow is checked before the picture is inverted.
+    """
     if not prompt or not prompt.strip():
         raise typer.BadParameter('say what the picture shows, e.g. --prompt "red apple, blob style"')
     source = open_image(picture)
     sides = [int(side) for side in size.split("x")] if size else []
     from renoise import invert
 
+    pipe = pipeline(chosen)
+    if edit:
+        _check_edit(pipe, settings["preset"], **edit)
     return invert(
-        pipeline(chosen),
+        pipe,
         source,
         prompt,
         size=None if not sides else (sides[0], sides[-1]),
@@ -115,6 +123,20 @@ def inverted(
         seed=seed or 0,
         **settings,
     )
+
+
+def _check_edit(
+    pipe: Any, preset: str | None, prompt: str, negative_prompt: str | None, guidance_scale: float | None
+) -> None:
+    """Refuses what the pipeline does not take, such as a negative prompt."""
+    from renoise.pipelines.adapter import Adapter
+    from renoise.presets import chosen_settings
+    from renoise.record import Scene
+
+    adapter = Adapter(pipe)
+    guidance = chosen_settings(adapter, preset, guidance_scale=guidance_scale).guidance_scale
+    negatives = None if negative_prompt is None else (negative_prompt,)
+    adapter.call(Scene((prompt,), negatives, guidance, {}), 1, adapter.size(None))
 
 
 def saved(path: Path, chosen: Chosen) -> renoise.Inversion:
