@@ -14,9 +14,9 @@ HEAD = """# What happens to wrong and damaged inputs
 
 Each row counts inputs that a program drew ([hypothesis](https://hypothesis.readthedocs.io), with a fixed seed;
 `tests/helpers/hostile.py` and `hostile_calls.py`). An input is *refused* if one of the documented exceptions
-(`ImageError`, `ArchiveError`, `NotInvertible`, `ValueError`, `TypeError`) says so in words of this package, before any network runs. It is *right* if
-it is accepted, and what comes of it passes the check in the last column. Everything else is *bad*: another exception,
-an exception with the words of another library, or a wrong answer.
+(`ImageError`, `ArchiveError`, `NotInvertible`, `ValueError`, `TypeError`) says so in words of this package, before any
+network runs. It is *right* if it is accepted, and what comes of it passes the check in the last column. Everything else
+is *bad*: another exception, an exception with the words of another library, or a wrong answer.
 
 `python -m tests.helpers.reliability > docs/reliability.md` makes this page. CI tries 300 inputs of each kind, and 5,000
 in the slow tests.

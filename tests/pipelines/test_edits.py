@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import (
     DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
     HeunDiscreteScheduler,
     PNDMScheduler,
@@ -346,3 +347,26 @@ def test_two_pipelines_of_one_class_are_replayed_at_once_and_a_third_is_not_dist
             pipes[0](["a"] * 2, **keywords, latents=torch.zeros(2, 4, 8, 8))
         pipes[2]("a", latents=torch.zeros(1, 4, 8, 8), num_inference_steps=1, height=32, width=32)
     assert type(pipes[0]).__call__ is stock
+
+
+# ---------------------------------------------------------------- inverted latents in ones own call, without replaying
+
+
+@pytest.mark.parametrize("name", [*(name for name in KINDS if name != "lcm"), "euler"])
+def test_inverted_latents_in_ones_own_call_make_the_reconstruction(name: str) -> None:
+    """For samplers without noise, as examples/latents_in_your_own_call.py does it."""
+    euler = EulerDiscreteScheduler(**tiny.TRAINING, timestep_spacing="leading")
+    pipe = tiny.sd(euler) if name == "euler" else KINDS[name](tiny.ddim()) if name in UNETS else KINDS[name]()
+    inversion = inverted(pipe, settings(3, 1))
+    if name == "euler":
+        pipe.scheduler.set_timesteps(3)
+    latents = inversion.latents / getattr(pipe.scheduler, "init_noise_sigma", 1.0)
+    assert (name == "euler") == (not torch.equal(latents, inversion.latents))
+    if name == "flux2":  # it packs them itself
+        height, width = (side // pipe.vae_scale_factor // 2 for side in inversion.size)
+        latents = latents.transpose(1, 2).unflatten(2, (height, width))
+    with inversion.replaying() as keywords:
+        call = dict(keywords)
+    described = {"prompt": inversion.scene.prompts and list(inversion.scene.prompts), **inversion.scene.pipe_kwargs}
+    own = pipe(**{**call, **described}, latents=latents, output_type="pt").images
+    torch.testing.assert_close(own, inversion.regenerate(inversion.scene), rtol=0, atol=1e-4)
