@@ -32,7 +32,7 @@ def round_trips(pixels: Tensor, dtype: str) -> list[float]:
     pipe = models.load("emoji-turbo")
     torch.nn.Module.to(pipe.vae, DTYPES[dtype])
     codec, size = Adapter(pipe).codec, (pixels.shape[2], pixels.shape[3])
-    found = torch.cat([codec.decode(codec.encode(part), size) for part in pixels.split(BATCH)])
+    found = torch.cat([codec.decode(codec.encode(part), size) for part in torch.split(pixels, BATCH)])
     trips: list[float] = metrics.psnr(found, pixels).tolist()
     return trips
 

@@ -364,7 +364,7 @@ def test_inverted_latents_in_ones_own_call_make_the_reconstruction(name: str) ->
     assert (name == "euler") == (not torch.equal(latents, inversion.latents))
     if name == "flux2":  # it packs them itself
         height, width = (side // pipe.vae_scale_factor // 2 for side in inversion.size)
-        latents = latents.transpose(1, 2).unflatten(2, (height, width))
+        latents = latents.transpose(1, 2).reshape(len(latents), -1, height, width)
     with inversion.replaying() as keywords:
         call = dict(keywords)
     described = {"prompt": inversion.scene.prompts and list(inversion.scene.prompts), **inversion.scene.pipe_kwargs}
