@@ -29,6 +29,7 @@ from renoise.core.query import Job
 from renoise.core.rolls import draw_rolls
 from renoise.core.settings import EditLosses, Settings
 from renoise.core.trajectory import Trajectory
+from renoise.files import missing
 from renoise.inverted import Inversion
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.identity import difference, identity
@@ -218,10 +219,10 @@ def _embedded(path: Path, record: Record) -> Any:
 
 
 def _bytes(path: Path) -> bytes:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
-        raise ArchiveError(f"{path} {what}; pass a file that Inversion.save or `renoise invert` wrote")
     try:
+        what = missing(path)
+        if what:
+            raise ArchiveError(f"{path} {what}; pass a file that Inversion.save or `renoise invert` wrote")
         return path.read_bytes()
     except OSError as error:
         raise ArchiveError(f"{path} cannot be read ({error.strerror or error})") from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from renoise.core.budget import kept_steps
 from renoise.core.checks import number, scalar, shown, whole
-from renoise.core.editing import Controls
+
+if TYPE_CHECKING:  # the command line reads the names of the dial, and torch takes seconds to import
+    from renoise.core.editing import Controls
 
 __all__ = ["PRESERVE", "EditWords", "words"]
 
@@ -44,6 +45,9 @@ class EditWords:
         Raises:
             ValueError: a strength that leaves no step.
         """
+        from renoise.core.budget import kept_steps
+        from renoise.core.editing import Controls
+
         return Controls(
             preserve=self.preserve,
             first_step=steps - kept_steps(steps, self.strength),

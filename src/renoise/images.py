@@ -11,15 +11,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from renoise.core.checks import LIMITS, scalar, shown
+
+if TYPE_CHECKING:  # pictures are looked at before torch is imported, which takes seconds
+    from torch import Tensor
 
 __all__ = ["Box", "ImageError", "Source", "fit", "listed", "open_image", "to_pil", "to_tensor", "unfit"]
 
@@ -121,6 +122,8 @@ def to_tensor(images: Sequence[Image.Image]) -> Tensor:
     if len({image.size for image in images}) > 1:
         sizes = ", ".join(_by(image.size) for image in images)
         raise ImageError(f"a batch needs pictures of one size, not {sizes}: fit each of them to the same size")
+    import torch
+
     pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     return pixels.permute(0, 3, 1, 2).to(torch.float32).contiguous() / 255
 
@@ -131,6 +134,8 @@ def to_pil(pixels: Tensor) -> list[Image.Image]:
     Raises:
         ImageError: wrong shape, not floating point, or NaN.
     """
+    import torch
+
     if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
         raise ImageError(f"to_pil takes floats [batch, 3, height, width], not {pixels.dtype} {list(pixels.shape)}")
     pixels = pixels.detach().to("cpu", torch.float32)

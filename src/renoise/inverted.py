@@ -238,7 +238,8 @@ class Inversion:
 
         Raises:
             RuntimeError: the pipeline is in the middle of an inversion, or of replaying one.
-            ValueError: raised in the call: steps that are not those of the inversion.
+            ValueError: raised in the call: steps or latents that are not those of the inversion, what counts the rounds
+                of the pipeline's loop, or a callback that changes latents.
         """
         self._watch.look(self.pipe)
         with replaying(self._editable, self.trajectory, negative_prompt, guidance_scale) as wanted:

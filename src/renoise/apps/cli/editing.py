@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import renoise
-from renoise import images
 from renoise.apps.cli import pipes
 from renoise.apps.cli.options import (
     INVERSION,
@@ -30,7 +28,10 @@ from renoise.apps.cli.options import (
 )
 from renoise.apps.cli.output import summary, write
 from renoise.edit_controls import PRESERVE
-from renoise.figures import grid as figure
+from renoise.images import open_image
+
+if TYPE_CHECKING:
+    import renoise
 
 __all__ = ["edit"]
 
@@ -118,7 +119,7 @@ def edit(
     [dim]renoise edit picture.png --prompt "red apple, blob style" --to "green apple, blob style" -o edited.png[/dim]
     """
     chosen = pipes.Chosen(model, scheduler, dtype, tuple(scheduler_config or ()), make_invertible)
-    shape = None if mask in (None, "auto") else images.open_image(str(mask))
+    shape = None if mask in (None, "auto") else open_image(str(mask))
     if picture.suffix.lower() == INVERSION:
         ignored = {
             "--prompt": prompt,
@@ -134,6 +135,10 @@ def edit(
             raise typer.BadParameter(f"{picture} is inverted already; leave out {', '.join(given)}")
         inversion = pipes.saved(picture, chosen)
     else:
+        if shape is not None:
+            from renoise.masks import read
+
+            read(shape, open_image(picture).size)  # or refused, before the picture is inverted
         inversion = pipes.inverted(
             picture,
             prompt,
@@ -145,6 +150,7 @@ def edit(
             strength=strength,
             size=size,
             seed=seed,
+            edit={"prompt": to[0], "negative_prompt": negative, "guidance_scale": guidance},
         )
         strength = None  # the inversion went no further
     dials: list[Any] = [value if value in PRESERVE else float(value) for value in preserve or []]
@@ -174,8 +180,11 @@ def _flat(edits: Any) -> Any:
 
 def _drawn(edits: Any, prompts: list[str], dials: list[str], inversion: renoise.Inversion) -> Any:
     """All edits of a picture as one figure, the picture itself first: a row for each prompt, a column for each dial."""
+    from renoise import images
+    from renoise.figures import grid
+
     rows = edits if len(prompts) > 1 else [edits]
     original = images.unfit(images.to_pil(inversion.pixels)[0], inversion.record.boxes[0])
     table = [[original, *(row if isinstance(row, list) else [row])] for row in rows]
     titles = ["original", *(dials or ["edited"])]
-    return figure(table, prompts, [f"preserve {title}" if title in dials else title for title in titles])
+    return grid(table, prompts, [f"preserve {title}" if title in dials else title for title in titles])
