@@ -177,6 +177,7 @@ def edit_pictures(
             )
         table = known_steps(adapter, source)
         kept_steps(source.settings.num_inference_steps if table is None else len(table), asked.strength)
+        asked = asked.guided(scene.guidance_scale)
         latents, pixels, passes = edited_latents(adapter, source, scene, asked, mask, progress)
         return _finished(adapter, source, scene, latents, pixels, passes)
 

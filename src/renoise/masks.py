@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from renoise.core.checks import whole
+from renoise.core.checks import shown, whole
 from renoise.images import Box, ImageError, Source, open_image
 
 __all__ = ["blended", "check_amounts", "feathered", "from_evidence", "grown", "on_latents", "opened", "read"]
