@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from renoise.core.loop import count_passes
-from renoise.core.progress import Progress
 from renoise.evaluation.methods import PLAIN, Method
 from renoise.evaluation.records import Row
 from renoise.evaluation.runs import Run, run
@@ -48,7 +47,6 @@ def measured(
     size: int | tuple[int, int] | None = None,
     more: More | None = None,
     columns: Sequence[str] = COLUMNS,
-    progress: Progress | None = None,
 ) -> list[Row]:
     """Rows of one batch.
 
@@ -62,16 +60,15 @@ def measured(
         size: as for `renoise.invert`.
         more: further scores of a run and its pictures, such as of edits.
         columns: the columns of scores to record; a score that was not measured is empty.
-        progress: told of every pass of the inversion; by default the pipeline's own progress bar.
     """
     started = time.perf_counter()
     error = ""
     try:
         images, captions = [picture.image for picture in pictures], [picture.caption for picture in pictures]
         numbers = [picture.number for picture in pictures]
-        found = run(pipe, images, captions, numbers, method, size=size, progress=progress)
+        found = run(pipe, images, captions, numbers, method, size=size)
         seconds = (time.perf_counter() - started) / len(pictures)
-        scores = reconstructed(found)
+        scores = reconstructed(found, found.reconstruct())
         if more is not None:
             scores |= more(found, pictures)
         passes, backward = found.inversion.passes, found.backward
@@ -80,7 +77,7 @@ def measured(
         if not isinstance(problem, ImageError) and "not finite" not in str(problem):
             raise
         if len(pictures) > 1:
-            keywords: dict[str, Any] = {"size": size, "more": more, "columns": columns, "progress": progress}
+            keywords: dict[str, Any] = {"size": size, "more": more, "columns": columns}
             return [row for picture in pictures for row in measured(pipe, [picture], method, **keywords)]
         seconds, passes, backward, side, scores, error = 0.0, 0, 0, False, failed(1), str(problem)
     common = {"passes": passes, "backward": backward, "seconds": round(seconds, 4), "side_information": int(side)}

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from renoise.api import invert
-from renoise.core.progress import Progress
 from renoise.evaluation.methods import Method
 from renoise.images import Source
 from renoise.inverted import Inversion
@@ -40,7 +39,7 @@ class Run:
             ValueError: a picture is not finite.
         """
         scene = replace(self.inversion.scene, prompts=tuple(prompts), guidance_scale=guidance_scale)
-        pixels = self.inversion.regenerate(scene, self.steps, progress=progress)
+        pixels = self.inversion.regenerate(scene, self.steps)
         if not pixels.isfinite().all():
             raise ValueError("the generated picture is not finite")
         return pixels
@@ -54,7 +53,6 @@ def run(
     method: Method,
     *,
     size: int | tuple[int, int] | None = None,
-    progress: Progress | None = None,
 ) -> Run:
     """Invert pictures.  Each draws its noise from its own seed, whatever the method.
 
@@ -65,14 +63,11 @@ def run(
         seeds: the seed of each.
         method: how to invert.
         size: (height, width) or one number, in pixels; by default the model's own.
-        progress: told of every pass; by default the pipeline's own progress bar.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     steps = method.settings.num_inference_steps
     settings = replace(method.settings, num_inference_steps=method.fine or steps)
-    inversion = invert(
-        pipe, list(images), list(prompts), preset=settings, generator=generators, size=size, progress=progress
-    )
+    inversion = invert(pipe, list(images), list(prompts), preset=settings, generator=generators, size=size)
     if method.fine is None:
         return Run(inversion, backward=inversion.passes if method.gradients else 0)
     found = inversion.trajectory

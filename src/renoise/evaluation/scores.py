@@ -17,7 +17,7 @@ NOISE = ("z_std", "z_neighbour", "noise_std", "noise_std_furthest", "noise_neigh
 Scores = dict[str, Tensor]  # column: [batch]
 
 
-def reconstructed(run: Run) -> Scores:
+def reconstructed(run: Run, found: Tensor) -> Scores:
     """Fidelity, and how far z_T and the noise are from white noise, one score per picture [batch] in each column.
 
     PSNR is in dB: `psnr_round_trip` to what the auto-encoder alone gives back, `psnr_image` to the picture, `ceiling`
@@ -25,9 +25,13 @@ def reconstructed(run: Run) -> Scores:
     1 for white noise.  The noise columns are means over the steps that draw noise.  `noise_std_furthest` is the
     standard deviation at the step where it is furthest from 1.  `noise_travel` is the RMS over these steps of how far
     the noise moved towards a residual, as a share of the length of white noise.  It measures side information.
+
+    Args:
+        run: the pictures, inverted.
+        found: their reconstructions [batch, 3, height, width] in [0, 1].
     """
     inversion = run.inversion
-    found, ceiling, z_T = run.generate(inversion.scene.prompts or ()), inversion.round_trip(), inversion.latents  # noqa: N806
+    ceiling, z_T = inversion.round_trip(), inversion.latents  # noqa: N806
     size = torch.hypot(inversion.table.alpha[0], inversion.table.sigma[0]).item()
     white = whiteness(z_T)
     scores = {
