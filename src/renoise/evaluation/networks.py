@@ -7,6 +7,7 @@ be had is left out, with one sentence that says which and how to get it.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def load(
     """
     found: dict[str, Any] = {}
     names, missing = [], []
-    wanted = (
+    wanted: tuple[tuple[str, Any, str, Callable[[Any], torch.nn.Module], str, str], ...] = (
         ("clip", clip, "CLIP similarity", _clip, "--clip", CLIP),
         ("structure", dino, "structure distance", _structure, "--dino", DINO),
         ("lpips", squeezenet, "LPIPS", _lpips, "--squeezenet", SQUEEZENET),
@@ -92,8 +93,10 @@ def _structure(source: str | torch.nn.Module) -> Structure:
     if isinstance(source, str):
         from transformers import ViTModel
 
-        source = ViTModel.from_pretrained(source, add_pooling_layer=False)
-    return Structure(source.eval().requires_grad_(False))
+        network: torch.nn.Module = ViTModel.from_pretrained(source, add_pooling_layer=False)
+    else:
+        network = source
+    return Structure(network.eval().requires_grad_(False))
 
 
 def _lpips(source: str | os.PathLike[str] | Lpips) -> Lpips:

@@ -25,7 +25,7 @@ from renoise.evaluation import masks
 from renoise.evaluation.masks import Mask
 from renoise.images import ImageError, open_image
 
-__all__ = ["TYPES", "Case", "read"]
+__all__ = ["IMAGES", "MAPPING", "TYPES", "Case", "read"]
 
 TYPES = {
     "0": "random",
@@ -106,7 +106,7 @@ def read(folder: Path, types: Sequence[str] | None = None) -> list[Case]:
     for case in chosen:
         if case.id in seen or not re.fullmatch(r"[\w.-]+", case.id):  # ids name files of results
             raise ValueError(
-                f"{folder}: the id {case.id!r} occurs twice, or has other signs than letters, digits, . _ -"
+                f"{folder}: the id {case.id!r} occurs twice, or has signs other than letters, digits, . _ -"
             )
         seen.add(case.id)
     return chosen

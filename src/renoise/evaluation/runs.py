@@ -32,7 +32,16 @@ class Run:
     backward: int = 0
     steps: int | None = None
 
-    def generate(self, prompts: Sequence[str], guidance_scale: float = 1.0, progress: Progress | None = None) -> Tensor:
+    def reconstruct(self) -> Tensor:
+        """The pictures again [batch, 3, height, width] in [0, 1], with the prompts and the guidance of the inversion.
+
+        Raises:
+            ValueError: a picture is not finite.
+        """
+        scene = self.inversion.scene
+        return self.generate(scene.prompts or (), scene.guidance_scale)
+
+    def generate(self, prompts: Sequence[str], guidance_scale: float = 1.0) -> Tensor:
         """Pictures [batch, 3, height, width] in [0, 1], generated with these prompts from the noise that was found.
 
         Raises:

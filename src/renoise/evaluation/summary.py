@@ -48,6 +48,7 @@ PRINTED = {
     "judge_whole": Printed("judge whole (high)"),
     "judge_hit": Printed("judge prefers the new prompt (high)"),
 }
+_TITLES = ("passes", "side information", "dB to round trip", "5th", "worst", "dB to picture", "ceiling", "s/picture")
 SHOWN = 2  # pictures of each of best, median and worst on a contact sheet
 
 
