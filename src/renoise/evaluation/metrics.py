@@ -100,7 +100,7 @@ def judged(source: Image.Image, edited: Image.Image, source_prompt: str, target_
     """
     likely = judge.scores(to_tensor([source]), [source_prompt])[0]
     after = judge.scores(to_tensor([edited]), [source_prompt, target_prompt])[0]
-    scale = 100 / float(judge.towers.log_scale.exp())
+    scale = 100 / judge.towers.log_scale.detach().exp().item()
     values = (float(likely[0]) * scale, float(after[1]) * scale, float(after[1] > after[0]))
     return dict(zip(JUDGE, values, strict=True))
 

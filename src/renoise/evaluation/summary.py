@@ -92,9 +92,9 @@ def ranked(block: Block) -> list[dict[str, str]]:
     made = [row for row in block if not row["error"]]
     places = np.zeros(len(made))
     fit = next((name for name in ("clip_edited", "judge_whole") if column(made, name)), None)
-    for name in filter(None, ("psnr_background", fit)):
-        values = np.array([float(row[name]) if row[name] else math.nan for row in made])
-        values = np.nan_to_num(values, nan=float(np.nanmedian(values)) if np.isfinite(values).any() else 0, posinf=1e9)
+    for name in filter(None, ("psnr_background" if column(made, "psnr_background") else None, fit)):
+        values = np.array([min(float(row[name]), 1e9) if row[name] else math.nan for row in made])
+        values[np.isnan(values)] = np.nanmedian(values)  # nothing to compare is neither good nor bad
         places += np.argsort(np.argsort(-values, kind="stable"), kind="stable")
     order = np.argsort(places, kind="stable")
     return [made[i] for i in order] + [row for row in block if row["error"]]
@@ -106,8 +106,10 @@ def contact_sheet(block: Block, cases: Sequence[Case], work: Work) -> Image.Imag
     made = [row for row in ranked(block) if not row["error"]]
     if not made:
         raise ValueError(f"no picture of {block[0]['method']} could be edited: {block[0]['error']}")
-    middle = max(0, len(made) // 2 - SHOWN // 2)
-    chosen = {"best": made[:SHOWN], "median": made[middle : middle + SHOWN], "worst": made[-SHOWN:]}
+    worst = made[SHOWN:][-SHOWN:]  # fewer than enough pictures are shown once each
+    between = made[SHOWN : len(made) - len(worst)]
+    middle = max(0, (len(between) - SHOWN) // 2)
+    chosen = {"best": made[:SHOWN], "median": between[middle : middle + SHOWN], "worst": worst}
     images, captions = [], []
     for title, rows in chosen.items():
         for row in rows:
@@ -119,7 +121,7 @@ def contact_sheet(block: Block, cases: Sequence[Case], work: Work) -> Image.Imag
             trip = f"reconstruction, {float(row['psnr_image']):.1f} dB"
             captions += [f"{title}: {case.source_prompt}", f"{case.id}: to be edited", trip]
             captions += [f"{case.target_prompt}; {kept}"]
-    return sheet(images, captions, columns=4, side=192)
+    return sheet(images, captions, columns=4 * SHOWN, side=160)
 
 
 def _methods(rows: Sequence[dict[str, str]]) -> list[str]:
