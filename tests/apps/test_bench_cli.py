@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +19,10 @@ from typer.testing import CliRunner, Result
 from benchmarks import pie_set
 from renoise import models
 from renoise.apps.cli import app as cli
-from renoise.apps.cli import bench
+from renoise.apps.cli import bench, pipes
 from renoise.evaluation.records import read
-from tests.helpers import metric_networks
+from tests.helpers import metric_networks, tiny
+from tests.helpers.pie_sets import image, published
 
 QUICK = ("--preset", "fast", "--batch", "8", "--clip", "none", "--dino", "none", "--squeezenet", "none")
 
@@ -52,58 +53,39 @@ def test_help_lists_both_commands() -> None:
     assert "figure 8 and table 2" in said(run("folder", "--help"))
 
 
-def test_edits_of_the_small_set(tmp_path: Path) -> None:
-    structure = metric_networks.dino()
-    structure.save_pretrained("dino")
+def test_edits_with_the_networks_that_are_to_be_had(
+    offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(pipes, "pipeline", lambda chosen: tiny.sd(tiny.euler_ancestral()))
+    published(tmp_path / "data", kinds="16")
+    metric_networks.dino().save_pretrained("dino")
     metric_networks.squeezenet(tmp_path / "squeezenet.pth")
-    networks = ("--clip", "none", "--dino", "dino", "--squeezenet", "squeezenet.pth")
-    options = (
-        "--data",
-        pie_set.FOLDER,
-        "--types",
-        "6,9",
-        "--count",
-        "4",
-        "--batch",
-        "4",
-        "--preset",
-        "fast",
-        *networks,
-    )
-    result = run("pie", *options, "--preset", "paper")
+    networks = ("--clip", "no/such-clip", "--dino", "dino", "--squeezenet", "squeezenet.pth")
+    options = ("--data", "data", "--batch", "3", "--preset", "fast", "--preset", "fast-latent", *networks)
+    result = run("pie", *options)
     assert result.exit_code == 0, result.output
     rows = read(tmp_path / "bench-pie/pie.csv")
-    assert [(row["method"], row["type"]) for row in rows] == [(m, t) for m in ("fast", "paper") for t in "6669"]
-    assert [bool(row["psnr_background"]) for row in rows] == [True, True, True, False] * 2
-    assert all(row["structure_published"] and row["judge_hit"] and not row["clip_whole"] for row in rows)
-    assert "fast: 1 of 4 pictures have no background to compare" in said(result)
+    assert [(row["method"], row["type"]) for row in rows] == [(m, t) for m in ("fast", "fast-latent") for t in "16"]
+    assert all(row["psnr_background"] and row["lpips_background"] and row["structure_published"] for row in rows)
+    assert not any(row["clip_whole"] or row["judge_hit"] for row in rows)
+    assert "CLIP similarity is left out: no/such-clip cannot be loaded" in said(result)
+    assert "fast: 0 of 2 pictures have no background to compare" in said(result)
     page = (tmp_path / "bench-pie/pie.md").read_text()
-    assert "| 6 change colour | 3 |" in page
+    assert "| 6 change colour | 1 |" in page
     assert "background LPIPS" in page
     with Image.open("bench-pie/contact-fast.png") as sheet:
         assert sheet.width > 1000
     before = (tmp_path / "bench-pie/pie.csv").read_bytes()
-    assert run("pie", *options, "--preset", "paper").exit_code == 0
+    assert run("pie", *options).exit_code == 0
     assert (tmp_path / "bench-pie/pie.csv").read_bytes() == before, "nothing is done twice"
 
 
-def test_missing_networks_are_said_and_the_rest_is_computed(offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("TORCH_HOME", str(Path.cwd()))
-    result = run("pie", "--data", pie_set.FOLDER, "--count", "1", "--preset", "fast", "--clip", "no/such-clip")
-    assert result.exit_code == 0, result.output
-    for metric, option in (("CLIP similarity", "--clip"), ("structure distance", "--dino"), ("LPIPS", "--squeezenet")):
-        assert f"{metric} is left out" in said(result)
-        assert f"pass where it is with {option}" in said(result)
-    (row,) = read(Path("bench-pie/pie.csv"))
-    assert row["psnr_background"]
-    assert row["ssim_background"]
-
-
-def test_budgets_of_a_folder(tmp_path: Path) -> None:
+def test_budgets_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipes, "pipeline", lambda chosen: tiny.sd(tiny.euler_ancestral()))
     (tmp_path / "data").mkdir()
-    shutil.copy(models.EXAMPLE, tmp_path / "data/apple.png")
-    (tmp_path / "data/metadata.csv").write_text('file_name,text\napple.png,"red apple, blob style"\n')
+    image(0, 32).save(tmp_path / "data/cat.png")
+    (tmp_path / "data/metadata.csv").write_text("file_name,text\ncat.png,a cat\n")
     result = run("folder", "--data", "data", "--preset", "fast", "--passes", "4", "--passes", "8")
     assert result.exit_code == 0, result.output
     rows = {row["method"]: row for row in read(tmp_path / "bench-folder/folder.csv")}
@@ -112,7 +94,7 @@ def test_budgets_of_a_folder(tmp_path: Path) -> None:
         "fast, 4 passes": "4",
         "fast, 8 passes": "8",
     }
-    assert float(rows["fast"]["psnr_round_trip"]) > float(rows["plain reversal"]["psnr_round_trip"]) + 10
+    assert float(rows["fast"]["psnr_round_trip"]) > float(rows["plain reversal"]["psnr_round_trip"])
     assert "0 of " in said(result)
     assert (tmp_path / "bench-folder/folder.png").exists()
     assert "### With side information in the noise" in (tmp_path / "bench-folder/folder.md").read_text()
@@ -130,7 +112,7 @@ def test_budgets_of_a_folder(tmp_path: Path) -> None:
         (("pie", "--data", pie_set.FOLDER, "--squeezenet", "x.pth"), "--squeezenet x.pth: no such file"),
         (("pie", "--data", pie_set.FOLDER, "--output", "file"), "file is a file; name a folder"),
         (("folder", "--data", "."), "has no captions"),
-        (("folder", "--data", ".", "--passes", "0"), "0 is not in the range"),
+        (("folder", "--data", ".", "--passes", "0"), "--passes"),
     ],
 )
 def test_mistakes_are_found_before_a_model_is_loaded(
@@ -149,10 +131,10 @@ def test_missing_packages_are_named(no_model: None, monkeypatch: pytest.MonkeyPa
     assert 'needs no-such-package: pip install "renoise[bench]"' in said(result)
 
 
-def test_the_library_itself_imports_nothing_of_it() -> None:
-    code = "import sys, renoise.apps.cli.app; print([m for m in sys.modules if 'evaluation' in m or 'matplotlib' in m])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def test_the_commands_import_evaluation_only_when_they_run() -> None:
+    for path in Path(bench.__file__).parent.glob("*.py"):
+        top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+        assert not [node.module for node in top if str(node.module).startswith("renoise.evaluation")], path
 
 
 @pytest.mark.slow
@@ -175,6 +157,7 @@ def test_killed_at_any_point_it_goes_on_and_ends_with_the_same_rows(tmp_path: Pa
     killed, whole = (read(tmp_path / folder / "pie.csv") for folder in ("killed", "whole"))
     assert sorted(row["id"] for row in killed) == sorted(row["id"] for row in whole)
     assert len(whole) == 6
+    assert all(row["judge_hit"] for row in whole), "the embedded models have a judge"
     for row in killed:
         (other,) = [each for each in whole if each["id"] == row["id"]]
         assert {name: row[name] for name in row if name != "seconds"} == {

@@ -11,7 +11,7 @@ import pytest
 from renoise.evaluation import budgets
 from renoise.evaluation.budgets import KEYS, measure, show
 from renoise.evaluation.methods import compared, default_budgets, options
-from renoise.evaluation.reconstruction import Captioned, passes_of
+from renoise.evaluation.reconstruction import Captioned, measured, passes_of
 from renoise.evaluation.records import Records
 from renoise.presets import PRESETS
 from tests.helpers import tiny
@@ -85,8 +85,12 @@ def test_pictures_are_measured_once_and_a_damaged_one_is_a_failure(
     methods += list(compared(replace(TURBO), {"fast": PRESETS["fast"].settings}, (4,)))[-2:-1]
     records = Records(tmp_path / "folder.csv", KEYS)
     calls: list[Any] = []
-    measured = budgets.measured
-    monkeypatch.setattr(budgets, "measured", lambda *a, **k: calls.append(a[1]) or measured(*a, **k))
+
+    def counted(pipe: Any, part: Any, *arguments: Any, **keywords: Any) -> Any:
+        calls.append(part)
+        return measured(pipe, part, *arguments, **keywords)
+
+    monkeypatch.setattr(budgets, "measured", counted)
 
     def interrupt(done: int) -> None:
         if done and len(records.rows()) >= 5:

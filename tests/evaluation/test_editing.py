@@ -49,7 +49,8 @@ def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
 
 
 def test_every_method_and_picture_has_a_row_and_its_pictures(pipe: Any, cases: list[pie.Case], tmp_path: Path) -> None:
-    cases, work, told = cases[1:], Work(tmp_path / "out", batch=2), []
+    told: list[int] = []
+    cases, work = cases[1:], Work(tmp_path / "out", batch=2)
     make(pipe, cases, [PLAIN, RENOISE], work, told.append)
     rows = score(cases, ["plain", "ReNoise K=1"], work, Networks(structure=metric_networks.structure()))
     assert sum(told) == 4
@@ -93,7 +94,8 @@ def test_an_interrupted_run_goes_on(
         make(pipe, cases, [PLAIN], work, interrupt)
     before = work.made.rows()
     times = [work.picture("plain", case, "edit").stat().st_mtime_ns for case in cases[:2]]
-    calls, told = counted(monkeypatch, "run"), []
+    told: list[int] = []
+    calls = counted(monkeypatch, "run")
     make(pipe, cases, [PLAIN], work, told.append)
     assert len(calls) == 1
     assert told == [2, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_pictures_are_compared_at_the_size_of_the_mask() -> None:
 def test_lpips_is_that_of_torchmetrics() -> None:
     """The same features and layers through torchmetrics' own formula; it only lacks torchvision's features here."""
     distance = Lpips()
-    theirs = reference._LPIPS.__new__(reference._LPIPS)
+    theirs: Any = reference._LPIPS.__new__(reference._LPIPS)
     torch.nn.Module.__init__(theirs)
     theirs.scaling_layer, theirs.resize, theirs.spatial, theirs.L = reference.ScalingLayer(), None, False, 7
     theirs.net = distance.net

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def test_every_column_is_printed() -> None:
 
 
 def test_numbers_are_printed_in_the_scales_of_the_field() -> None:
-    values = {
+    values: dict[str, Any] = {
         "structure_published": 0.0123,
         "structure_corrected": 0.0045,
         "psnr_background": 27.5,
