@@ -2,6 +2,8 @@
 
     python -m benchmarks.pie_set    # writes benchmarks/pie: mapping_file.json and annotation_images
 
+It also writes metadata.jsonl with the captions, so that the same folder is one of pictures with captions.
+
 24 pictures of the test split, of every kind of edit that makes sense for emoji: no materials, since none of them shows
 in 64 pixels, and no backgrounds, since all are white.  Pictures are enlarged to 512 pixels (Lanczos) and stored as
 JPEG.
@@ -20,13 +22,14 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from benchmarks import pictures
-from renoise.evaluation.masks import SIDE, encode
 from renoise.evaluation.pie import IMAGES, MAPPING
+from renoise.evaluation.run_lengths import SIDE, encode
 from renoise.images import to_pil
 
 FOLDER = Path(__file__).parent / "pie"
@@ -41,6 +44,7 @@ FOLDERS = {
     "9": "change_style",
 }
 NEAR_WHITE, DIFFERENT = 16, 24  # of 255: below white, and of one picture from another
+_BRACKETS = str.maketrans("", "", "[]")
 AROUND = 2  # pixels of 64 around what differs
 
 
@@ -113,7 +117,7 @@ def main() -> None:
     shutil.rmtree(output / IMAGES, ignore_errors=True)
     chosen = pictures.load("test")
     images, counts = to_pil(chosen.pixels), Counter(edit.type for edit in EDITS)
-    entries = {}
+    entries: dict[str, dict[str, Any]] = {}
     for number, edit in enumerate(EDITS):
         caption = chosen.captions[edit.picture]
         if edit.old not in caption:
@@ -133,6 +137,11 @@ def main() -> None:
             "mask": encode(mask(images, edit)),
         }
     (output / MAPPING).write_text(json.dumps(entries) + "\n")
+    captioned = [
+        {"file_name": f"{IMAGES}/{entry['image_path']}", "text": entry["original_prompt"].translate(_BRACKETS)}
+        for entry in entries.values()
+    ]
+    (output / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in captioned))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from benchmarks import pie_set
 from renoise import models
 from renoise.apps.cli import app as cli
-from renoise.apps.cli import bench, pipes
+from renoise.apps.cli import bench, bench_options, pipes
 from renoise.evaluation.records import read
 from tests.helpers import metric_networks, tiny
 from tests.helpers.pie_sets import image, published
@@ -62,7 +62,8 @@ def test_edits_with_the_networks_that_are_to_be_had(
     metric_networks.dino().save_pretrained("dino")
     metric_networks.squeezenet(tmp_path / "squeezenet.pth")
     networks = ("--clip", "no/such-clip", "--dino", "dino", "--squeezenet", "squeezenet.pth")
-    options = ("--data", "data", "--batch", "3", "--preset", "fast", "--preset", "fast-latent", *networks)
+    presets = ("--preset", "fast", "--preset", "fast-latent", "--edit", "guidance_scale=1.5")
+    options = ("--data", "data", "--batch", "3", *presets, *networks)
     result = run("pie", *options)
     assert result.exit_code == 0, result.output
     rows = read(tmp_path / "bench-pie/pie.csv")
@@ -72,6 +73,10 @@ def test_edits_with_the_networks_that_are_to_be_had(
     assert "CLIP similarity is left out: no/such-clip cannot be loaded" in said(result)
     assert "fast: 0 of 2 pictures have no background to compare" in said(result)
     page = (tmp_path / "bench-pie/pie.md").read_text()
+    assert page.startswith(
+        "<!-- renoise bench pie --data data --preset fast --preset fast-latent --edit guidance_scale=1.5 --batch 3 "
+        "--clip no/such-clip --dino dino --squeezenet squeezenet.pth -->"
+    )
     assert "| 6 change colour | 1 |" in page
     assert "background LPIPS" in page
     with Image.open("bench-pie/contact-fast.png") as sheet:
@@ -107,10 +112,12 @@ def test_budgets_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (("pie", "--data", "."), "holds no PIE-Bench"),
         (("pie", "--data", pie_set.FOLDER, "--types", "1,12"), "--types 1,12: pass numbers such as 1,9, of 0 random"),
         (("pie", "--data", pie_set.FOLDER, "--types", "7"), "no pictures of the types 7"),
-        (("pie", "--data", pie_set.FOLDER, "--preset", "slow"), "'slow' is not one of paper"),
+        (("pie", "--data", pie_set.FOLDER, "--preset", "slow"), "'slow' is not one of plain, paper"),
         (("pie", "--data", pie_set.FOLDER, "--clip", "./nothing"), "--clip ./nothing: no such file or folder"),
         (("pie", "--data", pie_set.FOLDER, "--squeezenet", "x.pth"), "--squeezenet x.pth: no such file"),
         (("pie", "--data", pie_set.FOLDER, "--output", "file"), "file is a file; name a folder"),
+        (("pie", "--data", pie_set.FOLDER, "--edit", "colour=red"), "'colour=red' is not KEY=VALUE with one of"),
+        (("pie", "--data", pie_set.FOLDER, "--edit", "guidance_scale=[1, 2]"), "pass one value"),
         (("folder", "--data", "."), "has no captions"),
         (("folder", "--data", ".", "--passes", "0"), "--passes"),
     ],
@@ -125,7 +132,7 @@ def test_mistakes_are_found_before_a_model_is_loaded(
 
 
 def test_missing_packages_are_named(no_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "_PACKAGES", {"no_such_module": "no-such-package", "torch": "torch"})
+    monkeypatch.setattr(bench_options, "_PACKAGES", {"no_such_module": "no-such-package", "torch": "torch"})
     result = run("pie", "--data", pie_set.FOLDER)
     assert result.exit_code == 1
     assert 'needs no-such-package: pip install "renoise[bench]"' in said(result)

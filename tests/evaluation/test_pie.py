@@ -12,7 +12,8 @@ import pytest
 import renoise
 from benchmarks import pie_set
 from renoise.evaluation import pie
-from renoise.evaluation.masks import decode
+from renoise.evaluation.captions import read as read_captions
+from renoise.evaluation.run_lengths import decode
 from tests.helpers.pie_sets import RUNS, as_parquet, entry, image, published
 
 
@@ -78,6 +79,8 @@ def test_the_small_set_is_what_its_command_writes(tmp_path: Path, monkeypatch: p
     pie_set.main()
     written = json.loads((tmp_path / "mapping_file.json").read_text())
     assert written == json.loads((pie_set.FOLDER / "mapping_file.json").read_text())
+    captions = [picture.caption for picture in read_captions(pie_set.FOLDER)]
+    assert captions == [case.source_prompt for case in pie.read(pie_set.FOLDER)]
 
 
 def test_the_small_set_has_24_pictures_of_512_pixels_in_less_than_a_megabyte() -> None:

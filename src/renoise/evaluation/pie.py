@@ -3,7 +3,7 @@
 * **Published**: a folder with ``mapping_file.json`` and ``annotation_images``.  The JSON has an entry for each picture,
   by its id: image_path (below annotation_images), original_prompt and editing_prompt, in which square brackets mark
   what differs, editing_instruction, editing_type_id "0" to "9", blended_word, and the mask (see
-  `renoise.evaluation.masks`).
+  `renoise.evaluation.run_lengths`).
 * **Parquet**: ``0_random_140/V1-00000-of-00001.parquet`` and so on, with the columns image, id, source_prompt,
   target_prompt, mask and more, as the data set PIE_Bench_pp has.  Its prompts were revised, so its scores are not those
   of PIE-Bench.
@@ -21,8 +21,7 @@ from typing import Any
 
 from PIL import Image
 
-from renoise.evaluation import masks
-from renoise.evaluation.masks import Mask
+from renoise.evaluation.run_lengths import Mask, decode, numbers
 from renoise.images import ImageError, open_image
 
 __all__ = ["IMAGES", "MAPPING", "TYPES", "Case", "read"]
@@ -75,7 +74,7 @@ class Case:
 
     def mask(self) -> Mask:
         """Where the picture is to be edited, [512, 512], with the border that the benchmark adds."""
-        return masks.decode(self.runs)
+        return decode(self.runs)
 
 
 def read(folder: Path, types: Sequence[str] | None = None) -> list[Case]:
@@ -125,7 +124,7 @@ def _published(folder: Path) -> Iterator[Case]:
                 str(entry["editing_type_id"]),
                 _plain(entry["original_prompt"]),
                 _plain(entry["editing_prompt"]),
-                tuple(masks.numbers(entry["mask"])),
+                tuple(numbers(entry["mask"])),
                 folder / IMAGES / entry["image_path"],
             )
         except KeyError as error:
@@ -148,7 +147,7 @@ def _rows(path: Path, kind: str) -> Iterator[Case]:
             if data is None:
                 data = path.parent / image["path"]
             prompts = _plain(row["source_prompt"]), _plain(row["target_prompt"])
-            yield Case(str(row["id"]), kind, *prompts, tuple(masks.numbers(row["mask"])), data)
+            yield Case(str(row["id"]), kind, *prompts, tuple(numbers(row["mask"])), data)
         except KeyError as error:
             raise ValueError(f"{path}: a row has no {error}") from error
         except ValueError as error:

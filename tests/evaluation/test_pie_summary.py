@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from renoise.evaluation import pie
-from renoise.evaluation.editing import Work, _save
-from renoise.evaluation.metrics import COLUMNS
+from renoise.evaluation.pie_edits import Work, _save
+from renoise.evaluation.pie_metrics import COLUMNS
+from renoise.evaluation.pie_summary import PRINTED, contact_sheet, left_out, page, ranked
 from renoise.evaluation.scores import FIDELITY
-from renoise.evaluation.summary import PRINTED, contact_sheet, left_out, page, ranked
 from tests.helpers.pie_sets import image, published
 
 

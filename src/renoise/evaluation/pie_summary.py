@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from renoise.evaluation.editing import Work
 from renoise.evaluation.pie import TYPES, Case
+from renoise.evaluation.pie_edits import Work
 from renoise.evaluation.tables import Block, column, markdown, with_interval
 from renoise.figures import sheet
 from renoise.images import open_image

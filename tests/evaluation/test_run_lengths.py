@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from renoise.evaluation.masks import SIDE, decode, encode, numbers
+from renoise.evaluation.run_lengths import SIDE, decode, encode, numbers
 
 
 def test_runs_count_pixels_row_by_row() -> None:

@@ -21,10 +21,10 @@ from typing import Any
 from PIL import Image
 
 from renoise import files, images
-from renoise.evaluation import metrics
 from renoise.evaluation.methods import Method, describe
 from renoise.evaluation.networks import Networks
 from renoise.evaluation.pie import Case
+from renoise.evaluation.pie_metrics import COLUMNS, judged, scores
 from renoise.evaluation.records import Records, Row, digest
 from renoise.evaluation.runs import run
 from renoise.evaluation.scores import FIDELITY, reconstructed
@@ -128,17 +128,17 @@ def _edited(pipe: Any, cases: Sequence[Case], method: Method, work: Work) -> Ite
     seeds = [(zlib.crc32(case.id.encode()) + work.seed) % 2**32 for case in cases]
     found = run(pipe, [case.image() for case in cases], prompts, seeds, method, size=work.size)
     again = found.reconstruct()
-    scores = reconstructed(found, again)
+    fidelity = reconstructed(found, again)
     new = found.inversion.edit([case.target_prompt for case in cases], **work.controls)
     side = any(step.noise_travel is not None for step in found.inversion.trajectory.steps)
     boxes = found.inversion.record.boxes
     for i, case in enumerate(cases):
         _save(work.picture(method.name, case, "reconstruction"), images.unfit(images.to_pil(again)[i], boxes[i]))
         _save(work.picture(method.name, case, "edit"), new[i])
-        fidelity = {name: round(float(scores[name][i]), 5) for name in FIDELITY}
+        how_close = {name: round(float(fidelity[name][i]), 5) for name in FIDELITY}
         cost = {"passes": found.inversion.passes, "seconds": round(found.inversion.seconds / len(cases), 4)}
         about = {"method": method.name, "id": case.id, "type": case.type, "seed": seeds[i]}
-        yield about | cost | {"side_information": int(side)} | fidelity | {"error": ""}
+        yield about | cost | {"side_information": int(side)} | how_close | {"error": ""}
 
 
 def _save(path: Path, picture: Image.Image) -> None:
@@ -196,7 +196,7 @@ def _scored(row: dict[str, str], case: Case, work: Work, networks: Networks, jud
         source = case.image()
         edited = images.open_image(work.picture(row["method"], case, "edit"))
         prompts = case.source_prompt, case.target_prompt
-        found = metrics.scores(source, edited, case.mask(), *prompts, networks)
+        found = scores(source, edited, case.mask(), *prompts, networks)
         if judge is not None:
-            found |= metrics.judged(source, edited, *prompts, judge)
-    return row | {name: f"{found[name]:.8g}" if name in found else "" for name in metrics.COLUMNS}
+            found |= judged(source, edited, *prompts, judge)
+    return row | {name: f"{found[name]:.8g}" if name in found else "" for name in COLUMNS}

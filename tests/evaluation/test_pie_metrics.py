@@ -16,9 +16,9 @@ from torchmetrics.functional.multimodal import clip_score
 
 from renoise import models
 from renoise.evaluation.lpips import Lpips, SqueezeNetFeatures
-from renoise.evaluation.masks import decode, encode
-from renoise.evaluation.metrics import BACKGROUND, CLIP, STRUCTURE, background, judged, scores
 from renoise.evaluation.networks import Networks
+from renoise.evaluation.pie_metrics import BACKGROUND, CLIP, STRUCTURE, background, judged, scores
+from renoise.evaluation.run_lengths import decode, encode
 from renoise.evaluation.structure import Structure
 from renoise.images import to_pil
 from tests.helpers import metric_networks

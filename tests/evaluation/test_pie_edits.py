@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from renoise.core.settings import Region, Settings
-from renoise.evaluation import editing, pie
-from renoise.evaluation.editing import Work, make, score
+from renoise.evaluation import pie, pie_edits
 from renoise.evaluation.methods import Method
 from renoise.evaluation.networks import Networks
+from renoise.evaluation.pie_edits import Work, make, score
 from renoise.evaluation.records import read
 from renoise.images import open_image, to_tensor
 from renoise.metrics import psnr
@@ -38,13 +38,13 @@ def cases(tmp_path: Path) -> list[pie.Case]:
 def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
     """The calls of a function of the module, which go on as before."""
     calls: list[Any] = []
-    function: Callable[..., Any] = getattr(editing, name)
+    function: Callable[..., Any] = getattr(pie_edits, name)
 
     def count(*arguments: Any, **keywords: Any) -> Any:
         calls.append(arguments)
         return function(*arguments, **keywords)
 
-    monkeypatch.setattr(editing, name, count)
+    monkeypatch.setattr(pie_edits, name, count)
     return calls
 
 

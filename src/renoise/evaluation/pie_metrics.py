@@ -21,8 +21,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from renoise.evaluation.masks import Mask
 from renoise.evaluation.networks import Networks
+from renoise.evaluation.run_lengths import Mask
 from renoise.images import to_tensor
 from renoise.judge import Judge
 
