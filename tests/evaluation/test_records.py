@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from renoise.evaluation.reconstruction import COLUMNS, check
 from renoise.evaluation.records import Records
@@ -30,6 +34,39 @@ def test_records_keep_whole_blocks_and_know_which_are_outdated(tmp_path: Path) -
     assert not again.has("v1", "S", "ours")
     assert [row["psnr_round_trip"] for row in again.rows()] == ["10", "20", "50", "60"]
     assert sorted(path.name for path in records.path.parent.iterdir()) == ["records.csv", "records.json"]
+
+
+def test_rows_of_a_long_run_wait_in_proportion_to_the_time_that_writing_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing takes 1 s by this clock, each block 3 s; so after the first, every seventh addition writes."""
+    now = 0.0
+    written: list[int] = []
+    add = Records.add
+
+    def slow(self: Records, depends: Any, rows: Any) -> None:
+        nonlocal now
+        now += 1.0
+        written.append(len(rows))
+        add(self, depends, rows)
+
+    monkeypatch.setattr(Records, "add", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    kept = Records(tmp_path / "records.csv", ("method", "number"))
+
+    def interrupted() -> None:
+        nonlocal now
+        with kept.pending() as write:
+            for number in range(17):
+                now += 3.0
+                write({f"ours: {number}": "v"}, [{"method": "ours", "number": number}])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert written == [1, 7, 7, 2], "the last ones are written when it ends, however it ends"
+    assert [row["number"] for row in kept.rows()] == [str(number) for number in range(17)]
+    assert kept.has("v", "ours", "16")
 
 
 def test_pictures_below_their_own_plain_reversal_are_counted() -> None:

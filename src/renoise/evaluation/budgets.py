@@ -60,10 +60,11 @@ def measure(
         ]
         told(len(pictures) - len(waiting))
         block = {"sampler": sampler, "method": method.name, "family": method.family}
-        for start in range(0, len(waiting), batch):
-            part = waiting[start : start + batch]
-            records.add(depends, [block | dict(row) for row in measured(pipe, part, method, size=size)])
-            told(len(part))
+        with records.pending() as write:
+            for start in range(0, len(waiting), batch):
+                part = waiting[start : start + batch]
+                write(depends, [block | dict(row) for row in measured(pipe, part, method, size=size)])
+                told(len(part))
     wanted = {(sampler, method.name, str(number)) for method in methods for number in own}
     order = {method.name: place for place, method in enumerate(methods)}
     found = [row for row in records.rows() if (row["sampler"], row["method"], row["number"]) in wanted]
@@ -89,8 +90,8 @@ def show(rows: Sequence[dict[str, str]], folder: Path, command: str) -> str:
 
 
 def _content(picture: Captioned) -> bytes:
-    """What is in a picture; nothing if it cannot be read, so that it is tried again only once it has changed."""
+    """The bytes of a picture; none if there are none, so that it is tried again only once that has changed."""
     try:
-        return open_image(picture.image).tobytes()
-    except ImageError:
+        return picture.image.read_bytes() if isinstance(picture.image, Path) else open_image(picture.image).tobytes()
+    except (OSError, ImageError):
         return b""

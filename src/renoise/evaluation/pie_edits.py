@@ -94,11 +94,12 @@ def make(pipe: Any, cases: Sequence[Case], methods: Sequence[Method], work: Work
         blocks = work.made.blocks()
         waiting = [case for case in cases if blocks.get(f"{method.name}: {case.id}") != depends[case.id]]
         told(len(cases) - len(waiting))
-        for start in range(0, len(waiting), work.batch):
-            part = waiting[start : start + work.batch]
-            rows = _made(pipe, part, method, work)
-            work.made.add({f"{method.name}: {case.id}": depends[case.id] for case in part}, rows)
-            told(len(part))
+        with work.made.pending() as write:
+            for start in range(0, len(waiting), work.batch):
+                part = waiting[start : start + work.batch]
+                rows = _made(pipe, part, method, work)
+                write({f"{method.name}: {case.id}": depends[case.id] for case in part}, rows)
+                told(len(part))
 
 
 def _own(case: Case) -> tuple[object, ...]:
@@ -171,23 +172,15 @@ def score(
     made, done = work.made.blocks(), work.scored.blocks()
     rows = {(row["method"], row["id"]): row for row in work.made.rows()}
     with_networks = digest(networks.names, judge is not None)
-    for method in methods:
-        for start in range(0, len(cases), _SCORED):
-            part = cases[start : start + _SCORED]
-            depends = {
-                f"{method}: {case.id}": digest(made[f"{method}: {case.id}"], with_networks, case.runs) for case in part
-            }
-            waiting = [case for case in part if done.get(name := f"{method}: {case.id}") != depends[name]]
-            if waiting:
-                work.scored.add(
-                    depends, [_scored(rows[method, case.id], case, work, networks, judge) for case in waiting]
-                )
-            told(len(part))
+    with work.scored.pending() as write:
+        for method, case in ((method, case) for method in methods for case in cases):
+            name = f"{method}: {case.id}"
+            depends = digest(made[name], with_networks, case.runs)
+            if done.get(name) != depends:
+                write({name: depends}, [_scored(rows[method, case.id], case, work, networks, judge)])
+            told(1)
     wanted = {(method, case.id) for method in methods for case in cases}
     return [row for row in work.scored.rows() if (row["method"], row["id"]) in wanted]
-
-
-_SCORED = 8  # rows that are written at once
 
 
 def _scored(row: dict[str, str], case: Case, work: Work, networks: Networks, judge: Judge | None) -> Row:

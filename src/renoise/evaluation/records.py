@@ -13,7 +13,9 @@ import hashlib
 import io
 import json
 import platform
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from renoise import files
 __all__ = ["Records", "Row", "digest", "fingerprint", "machine", "read", "write"]
 
 Row = Mapping[str, object]
+_PATIENCE = 20  # times the writing of the files, which is the least time between two writings
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,39 @@ class Records:
         kept = [row for row in self.rows() if self._name(row) not in names]
         write(self.path, [*kept, *rows])
         files.write(self.path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
+
+    @contextmanager
+    def pending(self) -> Iterator[Callable[[Mapping[str, str], Sequence[Row]], None]]:
+        """Like `add`, but rows of a long run wait until writing all of them takes little of the time.
+
+        The files are written anew whenever the time since they were last written is `_PATIENCE` times what that took,
+        and in the end, whatever happens.  So a process that is killed loses seconds of work, with many thousands of
+        rows, or nothing, with a few.
+        """
+        depends: dict[str, str] = {}
+        rows: list[Row] = []
+        took, last = 0.0, time.perf_counter()
+
+        def write_all() -> None:
+            nonlocal took, last
+            started = time.perf_counter()
+            if rows:
+                self.add(depends, rows)
+            depends.clear()
+            rows.clear()
+            last = time.perf_counter()
+            took = last - started
+
+        def wait(on: Mapping[str, str], more: Sequence[Row]) -> None:
+            depends.update(on)
+            rows.extend(more)
+            if time.perf_counter() - last >= _PATIENCE * took:
+                write_all()
+
+        try:
+            yield wait
+        finally:
+            write_all()
 
     def _name(self, row: Row) -> str:
         return ": ".join(str(row[key]) for key in self.keys)
