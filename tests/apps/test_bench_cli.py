@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,26 +13,16 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 from benchmarks import pie_set
 from renoise import models
-from renoise.apps.cli import app as cli
 from renoise.apps.cli import bench, bench_options, pipes
 from renoise.evaluation.records import read
 from tests.helpers import metric_networks, tiny
+from tests.helpers.command_line import run, said
 from tests.helpers.pie_sets import image, published
 
 QUICK = ("--preset", "fast", "--batch", "8", "--clip", "none", "--dino", "none", "--squeezenet", "none")
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, ["bench", *(str(argument) for argument in arguments)])
-
-
-def said(result: Result) -> str:
-    """Everything on the screen, without frames and line breaks."""
-    return re.sub(r"[\s│╭╮╰╯─]+", " ", result.output)
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +37,9 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_lists_both_commands() -> None:
-    assert {"pie", "folder"} <= set(said(run("--help")).split())
-    assert "mapping_file.json" in said(run("pie", "--help"))
-    assert "figure 8 and table 2" in said(run("folder", "--help"))
+    assert {"pie", "folder"} <= set(said(run("bench", "--help")).split())
+    assert "mapping_file.json" in said(run("bench", "pie", "--help"))
+    assert "figure 8 and table 2" in said(run("bench", "folder", "--help"))
 
 
 def test_edits_with_the_networks_that_are_to_be_had(
@@ -64,7 +53,7 @@ def test_edits_with_the_networks_that_are_to_be_had(
     networks = ("--clip", "no/such-clip", "--dino", "dino", "--squeezenet", "squeezenet.pth")
     presets = ("--preset", "fast", "--preset", "fast-latent", "--edit", "guidance_scale=1.5")
     options = ("--data", "data", "--batch", "3", *presets, *networks)
-    result = run("pie", *options)
+    result = run("bench", "pie", *options)
     assert result.exit_code == 0, result.output
     rows = read(tmp_path / "bench-pie/pie.csv")
     assert [(row["method"], row["type"]) for row in rows] == [(m, t) for m in ("fast", "fast-latent") for t in "16"]
@@ -82,7 +71,7 @@ def test_edits_with_the_networks_that_are_to_be_had(
     with Image.open("bench-pie/contact-fast.png") as sheet:
         assert sheet.width > 1000
     before = (tmp_path / "bench-pie/pie.csv").read_bytes()
-    assert run("pie", *options).exit_code == 0
+    assert run("bench", "pie", *options).exit_code == 0
     assert (tmp_path / "bench-pie/pie.csv").read_bytes() == before, "nothing is done twice"
 
 
@@ -91,7 +80,7 @@ def test_budgets_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "data").mkdir()
     image(0, 32).save(tmp_path / "data/cat.png")
     (tmp_path / "data/metadata.csv").write_text("file_name,text\ncat.png,a cat\n")
-    result = run("folder", "--data", "data", "--preset", "fast", "--passes", "4", "--passes", "8")
+    result = run("bench", "folder", "--data", "data", "--preset", "fast", "--passes", "4", "--passes", "8")
     assert result.exit_code == 0, result.output
     rows = {row["method"]: row for row in read(tmp_path / "bench-folder/folder.csv")}
     assert {name: row["passes"] for name, row in rows.items() if "passes" in name or "steps" in name} == {
@@ -126,14 +115,14 @@ def test_mistakes_are_found_before_a_model_is_loaded(
     no_model: None, arguments: tuple[str | Path, ...], reason: str
 ) -> None:
     Path("file").touch()
-    result = run(*arguments)
+    result = run("bench", *arguments)
     assert result.exit_code in (1, 2)
     assert reason in said(result)
 
 
 def test_missing_packages_are_named(no_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_options, "_PACKAGES", {"no_such_module": "no-such-package", "torch": "torch"})
-    result = run("pie", "--data", pie_set.FOLDER)
+    result = run("bench", "pie", "--data", pie_set.FOLDER)
     assert result.exit_code == 1
     assert 'needs no-such-package: pip install "renoise[bench]"' in said(result)
 
