@@ -86,25 +86,24 @@ def pie(
     cases = pie.read(data, chosen_types(types))[:count]
     sources = {"clip": clip, "dino": dino, "squeezenet": squeezenet}
     check_networks(sources)
-    loaded = networks.load(**{name: source for name, source in sources.items() if source is not None})
-    for sentence in loaded.missing:
-        say(f"[yellow]note:[/yellow] {escape(sentence)}")
     chosen = pipes.Chosen(model, scheduler, dtype, tuple(scheduler_config or ()), make_invertible)
     pipe = _quiet(pipes.pipeline(chosen))
+    methods = _methods(pipe, preset)
     controls = {"guidance_scale": guidance, "negative_prompt": negative}
     controls |= {value.partition("=")[0]: pipes.parsed(value.partition("=")[2]) for value in edit or []}
     controls = {name: value for name, value in controls.items() if value is not None}
+    loaded = networks.load(**{name: source for name, source in sources.items() if source is not None})
+    for sentence in loaded.missing:
+        say(f"[yellow]note:[/yellow] {escape(sentence)}")
     work = pie_edits.Work(output, sides_of(size), batch, seed, controls)
-    methods = _methods(pipe, preset)
     with progress("inverting and editing", len(cases) * len(methods)) as told:
         pie_edits.make(pipe, cases, methods, work, told)
     judge = models.judge() if models.name_of(pipe) else None
     names = [method.name for method in methods]
     with progress("scoring", len(cases) * len(methods)) as told:
         rows = pie_edits.score(cases, names, work, loaded.to(pipe._execution_device), judge, told)
-    files.write(
-        output / "pie.md", f"<!-- {command_line(context)} -->\n{pie_summary.page(rows, loaded.missing)}".encode()
-    )
+    page = f"<!-- {command_line(context)} -->\n{pie_summary.page(rows, loaded.missing)}"
+    files.write(output / "pie.md", page.encode())
     written = [output / "pie.csv", output / "pie.md"]
     for name in names:
         mine = [row for row in rows if row["method"] == name]
