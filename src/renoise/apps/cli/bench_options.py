@@ -122,7 +122,7 @@ def sides_of(size: str | None) -> tuple[int, int] | None:
 
 def command_line(context: typer.Context) -> str:
     """The command with all options that were given, for the head of what it writes."""
-    words = ["renoise", *context.command_path.split()[1:]]
+    words = ["renoise", "bench", str(context.info_name)]
     for option in context.command.params:
         value = context.params.get(str(option.name))
         if value is None or value is False or value == option.get_default(context):
