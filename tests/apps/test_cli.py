@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from diffusers import PNDMScheduler
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 import renoise
 from renoise import models
@@ -28,18 +28,10 @@ from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.families import FAMILIES
 from renoise.presets import chosen_settings
 from tests.helpers import tiny, tiny_flow
+from tests.helpers.command_line import run, said
 
 WORDS = ("--prompt", "red apple, blob style")
 QUICK = ("--steps", "1", "--preset", "paper-sd")  # three passes
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, [str(argument) for argument in arguments])
-
-
-def said(result: Result) -> str:
-    """Everything on the screen, without frames and line breaks."""
-    return re.sub(r"[\s│╭╮╰╯─]+", " ", result.output)
 
 
 def pixels(path: str | Path) -> np.ndarray[Any, Any]:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 import renoise
-from renoise.apps.cli import demo, editing, inversions, listing
+from renoise.apps.cli import bench, demo, editing, inversions, listing
 from renoise.apps.cli.output import console
 
 __all__ = ["app"]
@@ -64,6 +64,7 @@ app.command()(inversions.invert)
 app.command()(inversions.reconstruct)
 app.command()(demo.demo)
 app.command("models")(listing.models)
+app.add_typer(bench.bench, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

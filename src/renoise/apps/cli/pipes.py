@@ -19,7 +19,7 @@ from renoise.images import open_image
 if TYPE_CHECKING:
     import renoise
 
-__all__ = ["Chosen", "inverted", "pipeline", "saved"]
+__all__ = ["Chosen", "inverted", "parsed", "pipeline", "saved"]
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,16 @@ def _configured(scheduler: Any, settings: tuple[str, ...]) -> Any:
         if key not in scheduler.config or key.startswith("_"):
             known = ", ".join(name for name in scheduler.config if not name.startswith("_"))
             raise ValueError(f"--scheduler-config {setting}: {type(scheduler).__name__} has no {key!r}; it has {known}")
-        try:
-            changes[key] = json.loads(text.lower() if text in ("True", "False") else text)
-        except ValueError:
-            changes[key] = None if text == "None" else text
+        changes[key] = parsed(text)
     return type(scheduler).from_config(scheduler.config, **changes)
+
+
+def parsed(text: str) -> Any:
+    """A value of the command line as JSON or Python writes it, or the text itself."""
+    try:
+        return json.loads(text.lower() if text in ("True", "False") else text)
+    except ValueError:
+        return None if text == "None" else text
 
 
 def _with_bars(pipe: Any) -> Any:
