@@ -2,7 +2,7 @@
 
 A rehearsal is one call of the pipeline that is stopped where its loop asks the network.  By then the pipeline has
 encoded the prompts, set its scheduler up for the size of the picture, and made everything that it hands to the network.
-Of all that only latents and time change from one evaluation to the next.  A `families.Loop` says how, and how two
+Of all that only latents and time change from one evaluation to the next.  A `kind.Loop` says how, and how two
 answers become a guided one; nothing else of a pipeline is known here.
 
 A pipeline that asks its network twice for a guided prediction has to be given the first answer before it asks again, so
