@@ -24,7 +24,7 @@ from renoise.core.trajectory import Trajectory
 from renoise.edit_steps import check_steps
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.changes import Watch
-from renoise.pipelines.families import DESCRIPTIONS, EMBEDDINGS, NEGATIVES, TEXTS
+from renoise.pipelines.families import DESCRIPTIONS, NEGATIVES, TEXTS
 from renoise.pipelines.known_steps import refuse_other_steps
 from renoise.pipelines.stand_in import Measure, placed, stand_in
 from renoise.record import Record, Scene
@@ -250,7 +250,7 @@ class Inversion:
 
         steps = num_inference_steps or self.settings.num_inference_steps
         call = adapter.call(scene, steps, self.size, len(self.pixels))
-        driver = self.record.driver if scene.pipe_kwargs.keys() <= EMBEDDINGS else "pipeline"
+        driver = adapter.kept_driver(self.record.driver, scene.pipe_kwargs)
         known = table if num_inference_steps is None else None
         with adapter.turn():
             latents = adapter.run(begin, [call], driver=driver, stage="generate", steps=known, progress=progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import operator
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,15 +33,16 @@ def family(pipe: Any) -> str:
     Raises:
         TypeError: the pipeline is of no known kind.  The message names its class and those that work.
     """
-    import diffusers
-
-    for name, rules in FAMILIES.items():
-        if any(isinstance(pipe, getattr(diffusers, kind, ())) for kind in rules.pipelines):
-            return name
-    known = ", ".join(kind for rules in FAMILIES.values() for kind in rules.pipelines)
+    rows = {kind: name for name, rules in FAMILIES.items() for kind in rules.pipelines}
+    for kind in type(pipe).__mro__:  # so that a class of one's own may have another row than the one that it extends
+        if kind.__name__ in rows:
+            return rows[kind.__name__]
     fitting = _fitting(pipe)
-    advice = f". Its networks without its task are made one by {fitting}.from_pipe(pipe, dtype=pipe.dtype)"
-    raise TypeError(f"{type(pipe).__name__} is not supported; {known} are{advice if fitting else ''}")
+    advice = f"its networks without its task are made one by {fitting}.from_pipe(pipe, dtype=pipe.dtype)"
+    raise TypeError(
+        f"{type(pipe).__name__} is not supported; "
+        + (advice if fitting else "`renoise models` lists what is, and renoise.register_family adds a kind of your own")
+    )
 
 
 def _fitting(pipe: Any) -> str | None:
@@ -51,13 +52,16 @@ def _fitting(pipe: Any) -> str | None:
     if not isinstance(pipe, diffusers.DiffusionPipeline) or not _makes_pictures(pipe):
         return None
     best: tuple[int, int, str] | None = None
-    for name in (name for rules in FAMILIES.values() for name in rules.pipelines):
-        kind: Any = getattr(diffusers, name)
+    for name, rules in ((name, rules) for rules in FAMILIES.values() for name in rules.pipelines):
+        kind: Any = getattr(diffusers, name, None)
+        if kind is None:  # registered from outside, or not in this version of diffusers
+            continue
         types = kind._get_signature_types()
         networks = [key for key in kind._get_signature_keys(kind)[0] if key.startswith(_COMPONENTS)]
         fits = all(key in pipe.components and _is_one_of(pipe.components[key], types.get(key, ())) for key in networks)
         used = sum(pipe.components.get(key) is not None for key in networks)
-        alike = sum(map(operator.eq, name, type(pipe).__name__))  # letters
+        # letters in common; of two alike, the one that makes pictures from words
+        alike = 2 * len(os.path.commonprefix([name, type(pipe).__name__])) + (rules.task == "words")
         if fits and (best is None or (used, alike) > best[:2]):
             best = used, alike, name
     return best and best[2]

@@ -10,14 +10,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["DESCRIPTIONS", "EMBEDDINGS", "NEGATIVES", "TEXTS", "Family", "Loop", "denoiser", "uncompiled"]
+__all__ = ["DESCRIPTIONS", "EMBEDDINGS", "NEGATIVES", "TEXTS", "Family", "Loop", "Task", "denoiser", "uncompiled"]
 
 EMBEDDINGS = frozenset(
     prefix + name
     for prefix in ("", "negative_")
-    for name in ("prompt_embeds", "pooled_prompt_embeds", "prompt_attention_mask", "prompt_embeds_mask")
+    for name in (
+        "prompt_embeds",
+        "pooled_prompt_embeds",
+        "prompt_attention_mask",
+        "prompt_embeds_mask",
+        "prompt_embeds_2",
+        "prompt_attention_mask_2",
+    )
 )
-"""Keywords of a pipeline's call that pass prompts as embeddings.  The direct driver accepts these and no others."""
+"""Keywords of a pipeline's call that pass prompts as embeddings.  The direct driver accepts these and a kind's own
+`conditions`, and no others."""
 
 TEXTS = frozenset(prefix + name for prefix in ("", "negative_") for name in ("prompt_2", "prompt_3"))
 """Keywords that carry prompts for the second and third text encoder of a pipeline."""
@@ -29,12 +37,22 @@ DESCRIPTIONS = (EMBEDDINGS | TEXTS) - NEGATIVES
 """Those of both that say what the picture shows; a new prompt takes their place."""
 
 
+Task = Literal["words", "editing", "control", "start"]
+"""What a pipeline is for: to make pictures from words, to edit a picture that its network sees beside the latents, to
+follow a control picture, or to start from a picture (the networks of a pipeline for words, with another start)."""
+
+
+def _height_and_width(pipe: Any, count: int, size: tuple[int, int]) -> dict[str, Any]:
+    return {"height": size[0], "width": size[1]}
+
+
 @dataclass(frozen=True)
 class Loop:
     """How the loop of a pipeline calls its network, for the direct driver, which calls it in the same way.
 
     Attributes:
-        latents: the network's name for its latents.
+        latents: the network's name for its latents.  What the network is handed there beyond the latents, along the
+            second dimension (tokens of a condition picture, channels of a mask), stays as the loop hands it over.
         timestep: the network's name for its timesteps.
         time: function from the network and timesteps [rows] to the timesteps as the network takes them.
         to_network: function from latents [rows, ...] to latents as the network takes them.
@@ -60,7 +78,7 @@ class Family:
     """What is special about one kind of pipeline.
 
     Attributes:
-        pipelines: names of its diffusers classes.  Subclasses count too.
+        pipelines: names of its classes.  Subclasses count too.
         guidance: function from a pipeline and a guidance scale of 1 (none) or more to keywords of the pipeline's call.
         direct: how its loop calls its network, for the direct driver (`renoise.pipelines.direct`).  None if only the
             pipeline's own loop can be used.
@@ -74,11 +92,23 @@ class Family:
         few_step: function that tells whether a pipeline was distilled to few steps.  None if pipelines of this kind do
             not say so.
         keywords: further keywords that its call needs.
+        task: what its pipelines are for.
+        grid: function from a pipeline, a number of pictures and their (height, width) in pixels to the keywords of its
+            call that say how many pixels it makes.  Keywords of the user's own take their place.
+        needs: keywords that its call cannot do without, so that they have to be in pipe_kwargs.
+        conditions: keywords of what its network sees beside the latents, the same at every step.  The direct driver
+            reads them too.
+        together: keywords whose lists are about all pictures of a call, instead of holding a value for each.
+        refused: function from a pipeline to keywords that would undo the inversion, each with what to do instead.
+        one_picture: whether its call shows one picture at a time.
+        exchanges_attention: whether its call puts attention processors of its own on the network, which an error or a
+            stop would leave there.
         plain_schedule: whether its loop sets up the scheduler by the number of steps alone, not by the image size too.
         negative_needed: whether its loop switches guidance off if there is no negative prompt.
         width: the width of prompt embeddings that a network's configuration asks for; None where it does not say.
         pooled: likewise the width of the pooled embeddings that its call needs beside prompt embeddings; None for kinds
             that take none.
+        second: likewise the width of embeddings by a second text encoder (prompt_embeds_2).
         masked: whether its call needs a mask beside prompt embeddings.
         unequal: whether negative embeddings may have another number of tokens than the others.
         ignores_guidance: whether a pipeline's network was distilled so that its guidance scale changes nothing.
@@ -93,10 +123,19 @@ class Family:
     patch: int = 2
     few_step: Callable[[Any], bool] | None = None
     keywords: Mapping[str, Any] = field(default_factory=dict)
+    task: Task = "words"
+    grid: Callable[[Any, int, tuple[int, int]], dict[str, Any]] = _height_and_width
+    needs: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
+    refused: Callable[[Any], Mapping[str, str]] = field(default=lambda pipe: {})
+    one_picture: bool = False
+    exchanges_attention: bool = False
     plain_schedule: bool = False
     negative_needed: bool = False
     width: Callable[[Any], int | None] = field(default=lambda config: config.joint_attention_dim)
     pooled: Callable[[Any], int | None] | None = None
+    second: Callable[[Any], int | None] | None = None
     masked: bool = False
     unequal: bool = False
     ignores_guidance: Callable[[Any], bool] = field(default=lambda pipe: False)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from renoise.pipelines.kind import Family, Loop
+from renoise.pipelines.kind import Family, Loop, uncompiled
 
 __all__ = ["UNETS"]
 
@@ -21,14 +22,76 @@ def _sdxl_pooled(config: Any) -> int | None:
     return None if whole is None or numbers is None else whole - 6 * numbers
 
 
-_UNET = Loop(latents="sample")
-_SDXL: Any = {"statistics": "config", "patch": 0, "width": _unet_width, "pooled": _sdxl_pooled}
+def _from_a_picture(pipe: Any, count: int, size: tuple[int, int]) -> dict[str, Any]:
+    """Pictures of the wanted size, of which nothing is left in the latents that the inversion hands over."""
+    import torch
+
+    return {"image": torch.zeros(count, 3, *size), "strength": 1.0}
+
+
+def _painted_all_over(pipe: Any, count: int, size: tuple[int, int]) -> dict[str, Any]:
+    """The same with a mask that is white everywhere, so that nothing of those pictures is kept."""
+    import torch
+
+    mask = {"mask_image": torch.ones(count, 1, *size)}
+    return {"height": size[0], "width": size[1], **_from_a_picture(pipe, count, size), **mask}
+
+
+_STARTING_PICTURE = "the picture that is inverted takes its place; pass that as image= of invert"
+
+
+def _no_start(pipe: Any) -> Mapping[str, str]:
+    """The inversion decides where the loop starts."""
+    return {"image": _STARTING_PICTURE}
+
+
+def _no_mask(pipe: Any) -> Mapping[str, str]:
+    """A loop that pastes the picture back after every step cannot be undone; a network that sees the mask can."""
+    if uncompiled(pipe.unet).config.in_channels > pipe.vae.config.latent_channels:
+        return {}
+    pasted = "the loop of this pipeline pastes the picture back outside of the mask after every step, which cannot be "
+    mask = dict.fromkeys(("mask_image", "masked_image_latents"), pasted + "undone; leave it out of the inversion")
+    return {"image": _STARTING_PICTURE, **mask, "padding_mask_crop": "pass a picture that is cropped already"}
+
+
+_LOOP = Loop(latents="sample")
+_SD: Any = {"patch": 0, "width": _unet_width}
+_SDXL: Any = {**_SD, "statistics": "config", "pooled": _sdxl_pooled}
+_START: Any = {"task": "start", "direct": _LOOP, "plain_schedule": True, "grid": _from_a_picture, "refused": _no_start}
+_PAINT: Any = {
+    **_START,
+    "grid": _painted_all_over,
+    "refused": _no_mask,
+    "conditions": ("image", "mask_image", "masked_image_latents"),
+}
+_CONTROL: Any = {"task": "control", "needs": ("image",)}
+_PERTURBED: Any = {"exchanges_attention": True}
 
 UNETS: dict[str, Family] = {
-    "sd": Family(("StableDiffusionPipeline",), direct=_UNET, patch=0, plain_schedule=True, width=_unet_width),
-    "lcm": Family(("LatentConsistencyModelPipeline",), direct=_UNET, patch=0, plain_schedule=True, width=_unet_width),
-    "sdxl": Family(("StableDiffusionXLPipeline",), direct=_UNET, plain_schedule=True, **_SDXL),
-    "sd-controlnet": Family(("StableDiffusionControlNetPipeline",), patch=0, width=_unet_width),
-    "sdxl-controlnet": Family(("StableDiffusionXLControlNetPipeline",), **_SDXL),
+    "sd": Family(("StableDiffusionPipeline",), direct=_LOOP, plain_schedule=True, **_SD),
+    "lcm": Family(("LatentConsistencyModelPipeline",), direct=_LOOP, plain_schedule=True, **_SD),
+    "sdxl": Family(("StableDiffusionXLPipeline",), direct=_LOOP, plain_schedule=True, **_SDXL),
+    "sd-pag": Family(("StableDiffusionPAGPipeline",), **_PERTURBED, **_SD),
+    "sdxl-pag": Family(("StableDiffusionXLPAGPipeline",), **_PERTURBED, **_SDXL),
+    "sd-img2img": Family(("StableDiffusionImg2ImgPipeline",), **_START, **_SD),
+    "sdxl-img2img": Family(("StableDiffusionXLImg2ImgPipeline",), **_START, **_SDXL),
+    "sd-inpaint": Family(("StableDiffusionInpaintPipeline",), **_PAINT, **_SD),
+    "sdxl-inpaint": Family(("StableDiffusionXLInpaintPipeline",), **_PAINT, **_SDXL),
+    "sd-controlnet": Family(("StableDiffusionControlNetPipeline",), **_CONTROL, **_SD),
+    "sdxl-controlnet": Family(("StableDiffusionXLControlNetPipeline",), **_CONTROL, **_SDXL),
+    "sdxl-controlnet-union": Family(
+        ("StableDiffusionXLControlNetUnionPipeline",),
+        task="control",
+        needs=("control_image", "control_mode"),
+        together=("control_image",),
+        **_SDXL,
+    ),
+    "sd-adapter": Family(("StableDiffusionAdapterPipeline",), **_CONTROL, **_SD),
+    "sdxl-adapter": Family(
+        ("StableDiffusionXLAdapterPipeline",),
+        keywords={"adapter_conditioning_factor": 1e9},  # a share of the steps, and a round is a pass here
+        **_CONTROL,
+        **_SDXL,
+    ),
 }
 """A row for each kind, by its name."""
