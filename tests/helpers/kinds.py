@@ -108,7 +108,8 @@ def conditions(pipe: Any, seed: int = 0) -> dict[str, Any]:
 def another(scene: Scene) -> Scene:
     """The prompts the other way round."""
     swapped = {
-        key: value.flip(0) if isinstance(value, Tensor) else value[::-1] for key, value in scene.pipe_kwargs.items()
+        key: value.flip(0) if isinstance(value, Tensor) else value[::-1] if isinstance(value, list) else value
+        for key, value in scene.pipe_kwargs.items()
     }
     return replace(scene, prompts=scene.prompts and scene.prompts[::-1], pipe_kwargs=swapped)
 

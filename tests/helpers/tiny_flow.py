@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from typing import Any, TypeVar
 
 import torch
@@ -328,7 +329,8 @@ def _embedded(
 
 def _liven(kind: type[_Class], seed: int, settings: dict[str, Any], **gains: float) -> Any:
     """A network of such settings with every matrix and bias drawn anew; `gains` are for names that contain the key."""
-    with seeded(seed):
+    with seeded(seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # some of the library's networks use what it wants to rename
         network: Any = kind(**settings)
         for name, parameter in network.named_parameters():
             if parameter.ndim > 1:
