@@ -18,8 +18,10 @@ from renoise.core.trajectory import Trajectory
 from renoise.images import ImageError
 from renoise.inverted import Inversion
 from renoise.pipelines.invertible import make_invertible
+from renoise.pipelines.kind import Family, Loop
 from renoise.pipelines.measure import NotInvertible
 from renoise.record import Record
+from renoise.registration import FamilyError, register_family
 
 __version__ = "0.1.0"
 
@@ -27,8 +29,11 @@ __all__ = [
     "ArchiveError",
     "Cancelled",
     "EditLosses",
+    "Family",
+    "FamilyError",
     "ImageError",
     "Inversion",
+    "Loop",
     "NotInvertible",
     "Progress",
     "Record",
@@ -41,4 +46,5 @@ __all__ = [
     "make_invertible",
     "models",
     "presets",
+    "register_family",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -132,34 +130,6 @@ def inverted(pipe: Any, wanted: Settings, **arguments: Any) -> renoise.Inversion
     given = {**scene(pipe, wanted.guidance_scale), **arguments}
     shown = pictures(size_of(pipe))[: count_of(pipe)]
     return renoise.invert(pipe, shown, preset=wanted, size=size_of(pipe), **given)
-
-
-class Spy:
-    """Records what a pipeline's own scheduler is handed while it is open."""
-
-    def __init__(self, pipe: Any) -> None:
-        self.pipe = pipe
-        self.latents, self.predictions, self.results = list[Tensor](), list[Tensor](), list[Tensor]()
-
-    def __enter__(self) -> Spy:
-        self.kept, spying = self.pipe.scheduler, copy.deepcopy(self.pipe.scheduler)
-        kind, spy = type(spying), self
-
-        class Spying(kind):  # type: ignore[misc, valid-type]
-            @functools.wraps(kind.step)  # pipelines read the signature
-            def step(self, model_output: Tensor, timestep: Any, sample: Tensor, *rest: Any, **options: Any) -> Any:
-                answer = super().step(model_output, timestep, sample, *rest, **options)
-                spy.latents.append(sample.clone())
-                spy.predictions.append(model_output.clone())
-                spy.results.append(answer[0].clone())
-                return answer
-
-        spying.__class__ = Spying
-        self.pipe.scheduler = spying
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.pipe.scheduler = self.kept
 
 
 def call_keywords(

@@ -14,6 +14,7 @@ import torch
 from renoise.core.loop import replay
 from renoise.core.query import Job
 from renoise.pipelines.families import FAMILIES, family
+from renoise.pipelines.recorder import recorded
 from renoise.pipelines.stand_in import Measure, through
 from tests.helpers import kinds, tiny, tiny_flow
 
@@ -86,7 +87,7 @@ def replay_error(pipe: Any) -> float:
     prompts = texts["prompt"] and tuple(texts["prompt"])
     keywords = kinds.call_keywords(pipe, prompts, 1.0, texts.get("pipe_kwargs", {}), kinds.size_of(pipe))
     draws: list[torch.Tensor] = []
-    with kinds.Spy(pipe) as stock:
+    with recorded(pipe) as stock:
         pipe(**keywords, generator=torch.Generator().manual_seed(3), output_type="latent")
 
     def begin(measure: Measure) -> Job[torch.Tensor]:

@@ -1,7 +1,7 @@
 """Tiny pipelines of the real transformer classes that came later, and of editing models, in the manner of `tiny_flow`.
 
-The editing pipelines of Qwen-Image bring every condition picture to 1024 x 1024 pixels, which would take seconds for
-each network pass here.  `small_conditions` makes that 64 x 64; a slow test runs one as it is.
+The editing pipelines of Qwen-Image bring every condition picture to 1024 x 1024 pixels, which would take a minute for
+each network pass here.  `small_conditions` makes that 64 x 64.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 from PIL import Image
 
 import renoise
@@ -21,6 +20,7 @@ from renoise.core.loop import replay
 from renoise.core.query import Job, Query
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.families import FAMILIES, family
+from renoise.pipelines.recorder import recorded
 from renoise.pipelines.stand_in import Measure, through
 from renoise.record import Scene
 from tests.helpers import tiny, tiny_flow, tiny_transformers
@@ -30,7 +30,6 @@ from tests.helpers.kinds import (
     KINDS,
     LATER,
     STARTS,
-    Spy,
     another,
     call_keywords,
     conditions,
@@ -83,7 +82,7 @@ def test_replay_is_the_stock_pipelines_generation(name: str, guidance: float) ->
     given = scene(pipe, guidance)
     prompts = given["prompt"] and tuple(given["prompt"])
     keywords = call_keywords(pipe, prompts, guidance, given["pipe_kwargs"], size_of(pipe))
-    with Spy(pipe) as stock:  # some draw latents of a condition picture, as a call of ours does
+    with recorded(pipe) as stock:  # some draw latents of a condition picture, as a call of ours does
         pipe(**keywords, generator=torch.Generator().manual_seed(0), output_type="latent")
 
     def begin(measure: Measure) -> Job[torch.Tensor]:
@@ -193,16 +192,6 @@ def test_references_of_all_pictures_are_not_dealt_to_two_scenes() -> None:
     calls = [adapter.call(which, 3, size_of(pipe)) for which in scenes]
     with pytest.raises(ValueError, match=r"image differs between prompts .* or use driver='direct'"):
         adapter.run(lambda measure: pytest.fail("began"), calls, driver="pipeline", stage="ask")
-
-
-@pytest.mark.slow
-def test_qwen_image_edit_with_its_own_size_of_condition_pictures() -> None:
-    pipe = made("qwen edit plus")
-    with pytest.MonkeyPatch.context() as patch:
-        small = pipeline_qwenimage_edit_plus.calculate_dimensions
-        patch.setattr(pipeline_qwenimage_edit_plus, "calculate_dimensions", small.__defaults__[0])
-        direct, through_pipe = (inverted(pipe, settings(2, 0), driver=driver) for driver in ("direct", "pipeline"))
-    assert torch.equal(direct.latents, through_pipe.latents)
 
 
 # ---------------------------------------------------------------- the same networks with another start

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,7 +53,7 @@ def _fitting(pipe: Any) -> str | None:
     if not isinstance(pipe, diffusers.DiffusionPipeline) or not _makes_pictures(pipe):
         return None
     best: tuple[int, int, str] | None = None
-    for name, rules in ((name, rules) for rules in FAMILIES.values() for name in rules.pipelines):
+    for name, rules in [(name, row) for row in FAMILIES.values() for name in row.pipelines]:
         kind: Any = getattr(diffusers, name, None)
         if kind is None:  # registered from outside, or not in this version of diffusers
             continue
@@ -60,11 +61,16 @@ def _fitting(pipe: Any) -> str | None:
         networks = [key for key in kind._get_signature_keys(kind)[0] if key.startswith(_COMPONENTS)]
         fits = all(key in pipe.components and _is_one_of(pipe.components[key], types.get(key, ())) for key in networks)
         used = sum(pipe.components.get(key) is not None for key in networks)
-        # letters in common; of two alike, the one that makes pictures from words
-        alike = 2 * len(os.path.commonprefix([name, type(pipe).__name__])) + (rules.task == "words")
+        # of two alike, the one that makes pictures from words
+        alike = 2 * _letters_alike(name, type(pipe).__name__) + (rules.task == "words")
         if fits and (best is None or (used, alike) > best[:2]):
             best = used, alike, name
     return best and best[2]
+
+
+def _letters_alike(one: str, other: str) -> int:
+    """With how many of the same letters two names begin."""
+    return sum(1 for _ in itertools.takewhile(bool, map(operator.eq, one, other)))
 
 
 _COMPONENTS = ("unet", "transformer", "vae", "text_encoder", "controlnet")
