@@ -98,7 +98,8 @@ def test_a_loop_that_counts_its_rounds_is_noticed() -> None:
 def test_what_a_row_asks_for_and_a_call_does_not_take_is_named() -> None:
     report = wrong(replace(ROW, guidance=lambda pipe, scale: {"weight": scale}, keywords={"nonsense": 1}), mine())
     assert str(report).startswith("WRONG form: its call takes no nonsense, weight: see guidance=")
-    assert "does not name the class of this pipeline, Mine" in str(wrong(SD, mine()))
+    other = replace(ROW, pipelines=("Other",))
+    assert "does not name the class of this pipeline, Mine" in str(wrong(other, mine()))
     pipe = mine()
     del pipe.vae_scale_factor
     assert "Mine has no vae_scale_factor" in str(wrong(ROW, pipe))
@@ -113,5 +114,7 @@ def test_a_sampler_that_cannot_be_inverted_is_named_with_what_to_use() -> None:
 def test_names_and_rows() -> None:
     with pytest.raises(ValueError, match="'sd' cannot be the name of a kind"):
         renoise.register_family("sd", ROW, mine())
+    with pytest.raises(ValueError, match="StableDiffusionPipeline has a row already"):
+        renoise.register_family("mine", SD, mine())
     with pytest.raises(TypeError, match=r"a row is a renoise.Family, not a dict"):
         renoise.register_family("mine", {}, mine())  # type: ignore[arg-type]

@@ -116,12 +116,15 @@ def register_family(
 
     Raises:
         FamilyError: something is; its text, and its `report`, say what.
-        TypeError, ValueError: a name that is taken, or no row.
+        TypeError, ValueError: a name or a class that is taken, or no row.
     """
     if not isinstance(name, str) or not name or name in _BUILT_IN:
         raise ValueError(f"{name!r} cannot be the name of a kind: pass one that is not among {', '.join(_BUILT_IN)}")
     if not isinstance(family, Family):
         raise TypeError(f"a row is a renoise.Family, not a {type(family).__name__}")
+    taken = {kind for row in _BUILT_IN.values() for kind in row.pipelines} & {*family.pipelines}
+    if taken:
+        raise ValueError(f"{', '.join(sorted(taken))} has a row already: name a class of your own in pipelines=")
     trial = _Trial(pipe, family, prompt, image, checked_keywords("pipe_kwargs", pipe_kwargs), size)
     with _known(name, family) as keep:
         report = FamilyReport(tuple(_checks(trial, guidance_scale)))
@@ -136,9 +139,7 @@ def _known(name: str, family: Family) -> Iterator[Callable[[], None]]:
     """Has the row among the known ones inside, and afterwards if it is kept."""
     before, kept = dict(FAMILIES), list[bool]()
     FAMILIES.pop(name, None)
-    rows = {name: family, **FAMILIES}
-    FAMILIES.clear()
-    FAMILIES.update(rows)
+    FAMILIES[name] = family  # the last row that names a class has it
     try:
         yield lambda: kept.append(True)
     finally:
