@@ -7,7 +7,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from renoise.pipelines.kind import DESCRIPTIONS, EMBEDDINGS, NEGATIVES, TEXTS, Family, Loop, denoiser, uncompiled
+from renoise.pipelines.kind import DESCRIPTIONS, EMBEDDINGS, NEGATIVES, TEXTS, Family, Loop, Task, denoiser, uncompiled
 from renoise.pipelines.kinds_transformer import TRANSFORMERS
 from renoise.pipelines.kinds_unet import UNETS
 
@@ -19,6 +19,7 @@ __all__ = [
     "TEXTS",
     "Family",
     "Loop",
+    "Task",
     "denoiser",
     "family",
     "uncompiled",

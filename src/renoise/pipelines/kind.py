@@ -93,6 +93,7 @@ class Family:
             not say so.
         keywords: further keywords that its call needs.
         task: what its pipelines are for.
+        sampler: whether its pipelines come with a sampler of diffusion models or of flow matching.
         grid: function from a pipeline, a number of pictures and their (height, width) in pixels to the keywords of its
             call that say how many pixels it makes.  Keywords of the user's own take their place.
         needs: keywords that its call cannot do without, so that they have to be in pipe_kwargs.
@@ -124,6 +125,7 @@ class Family:
     few_step: Callable[[Any], bool] | None = None
     keywords: Mapping[str, Any] = field(default_factory=dict)
     task: Task = "words"
+    sampler: Literal["diffusion", "flow"] = "flow"
     grid: Callable[[Any, int, tuple[int, int]], dict[str, Any]] = _height_and_width
     needs: tuple[str, ...] = ()
     conditions: tuple[str, ...] = ()

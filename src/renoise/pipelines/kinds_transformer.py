@@ -90,7 +90,7 @@ TRANSFORMERS: dict[str, Family] = {
         direct=_FLUX_LOOP,
         grid=_area,
         refused=lambda pipe: {"max_area": "pass size=(height, width)"},
-        **{**_FLUX, **_EDITING, "conditions": ("image", "_auto_resize")},
+        **{**_FLUX, **_EDITING, "conditions": ("image", "_auto_resize"), "few_step": None},
     ),
     "flux-controlnet": Family(("FluxControlNetPipeline",), task="control", needs=("control_image",), **_FLUX),
     "flux2": Family(
@@ -151,6 +151,7 @@ TRANSFORMERS: dict[str, Family] = {
     ),
     "pixart-sigma": Family(
         ("PixArtSigmaPipeline",),
+        sampler="diffusion",
         direct=Loop(),
         plain_schedule=True,
         width=lambda config: config.caption_channels,
@@ -159,6 +160,7 @@ TRANSFORMERS: dict[str, Family] = {
     ),
     "hunyuan-dit": Family(
         ("HunyuanDiTPipeline",),
+        sampler="diffusion",
         direct=Loop(),
         plain_schedule=True,
         width=lambda config: config.cross_attention_dim,

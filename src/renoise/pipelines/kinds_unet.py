@@ -55,7 +55,7 @@ def _no_mask(pipe: Any) -> Mapping[str, str]:
 
 
 _LOOP = Loop(latents="sample")
-_SD: Any = {"patch": 0, "width": _unet_width}
+_SD: Any = {"patch": 0, "sampler": "diffusion", "width": _unet_width}
 _SDXL: Any = {**_SD, "statistics": "config", "pooled": _sdxl_pooled}
 _START: Any = {"task": "start", "direct": _LOOP, "plain_schedule": True, "grid": _from_a_picture, "refused": _no_start}
 _PAINT: Any = {
