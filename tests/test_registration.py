@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from diffusers import PNDMScheduler, StableDiffusionPipeline
+from diffusers.modular_pipelines import StableDiffusionXLAutoBlocks
 
 import renoise
 from renoise.pipelines.families import FAMILIES, family
@@ -118,3 +121,24 @@ def test_names_and_rows() -> None:
         renoise.register_family("mine", SD, mine())
     with pytest.raises(TypeError, match=r"a row is a renoise.Family, not a dict"):
         renoise.register_family("mine", {}, mine())  # type: ignore[arg-type]
+
+
+def modular_sdxl() -> Any:
+    """A modular pipeline of diffusers in the wrapper that docs/your-own-pipeline.md shows."""
+    page = (Path(__file__).parents[1] / "docs/your-own-pipeline.md").read_text()
+    code = next(block for block in re.findall(r"^```python.*?\n(.*?)^```", page, re.M | re.S) if "ModularSDXL" in block)
+    shown: dict[str, Any] = {}
+    exec(code, shown)
+    base = tiny.sdxl(tiny.ddim(), vae=tiny.vae(scaling_factor=4.0, force_upcast=False))
+    modular = StableDiffusionXLAutoBlocks().init_pipeline()
+    names = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+    modular.update_components(**{name: getattr(base, name) for name in names})
+    return shown["ModularSDXL"](modular)
+
+
+def test_a_modular_pipeline_is_registered_as_the_page_says() -> None:
+    pipe = modular_sdxl()
+    row = replace(FAMILIES["sdxl"], pipelines=("ModularSDXL",), direct=None)
+    report = renoise.register_family("modular-sdxl", row, pipe, "a cat", size=(32, 48))
+    assert not any(check.wrong for check in report.checks)
+    assert renoise.invert(pipe, renoise.models.EXAMPLE, "a cat", num_inference_steps=2, size=32).passes == 3
