@@ -143,9 +143,9 @@ class Adapter:
             )
         return wanted or ("direct" if self.family.direct and not others else "pipeline")
 
-    def kept_driver(self, driver: Driver, pipe_kwargs: Mapping[str, Any]) -> Driver:
-        """That of an inversion, where a call with these keywords can be asked so; the pipeline's own loop otherwise."""
-        return driver if driver == self.driver(None, pipe_kwargs) else "pipeline"
+    def answers_directly(self, scenes: Sequence[Scene]) -> bool:
+        """Whether these scenes can be asked about without the pipeline's own loop."""
+        return all(self.driver(None, scene.pipe_kwargs) == "direct" for scene in scenes)
 
     def call(self, scene: Scene, num_inference_steps: int, size: tuple[int, int], pictures: int | None = None) -> Call:
         """The call of the pipeline that shows a scene.
