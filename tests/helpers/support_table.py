@@ -98,7 +98,7 @@ interrupt. Samplers alone are on the page [Samplers](samplers.md).
   whose step drops the latent.
 * Two inversions on the same pipeline at the same time.
 * Inpainting with a network that does not see the mask: the pipeline's loop pastes the picture back outside of the mask
-  after every step, so nothing that was there can be found again. `mask_image` is refused.
+  after every step, so nothing that was there can be found again. `mask_image` is refused; `edit` takes `mask=`.
 * `driver="direct"` where a call does more at every step than to ask its network: ControlNets, which are networks of
   their own; perturbed attention (PAG), which is on the network only while the pipeline's loop runs. They take the
   pipeline's own loop.

@@ -50,7 +50,8 @@ def _no_mask(pipe: Any) -> Mapping[str, str]:
     if uncompiled(pipe.unet).config.in_channels > pipe.vae.config.latent_channels:
         return {}
     pasted = "the loop of this pipeline pastes the picture back outside of the mask after every step, which cannot be "
-    mask = dict.fromkeys(("mask_image", "masked_image_latents"), pasted + "undone; leave it out of the inversion")
+    instead = "undone; leave it out here, and hand a mask to edit, as mask="
+    mask = dict.fromkeys(("mask_image", "masked_image_latents"), pasted + instead)
     return {"image": _STARTING_PICTURE, **mask, "padding_mask_crop": "pass a picture that is cropped already"}
 
 
