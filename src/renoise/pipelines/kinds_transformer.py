@@ -75,6 +75,13 @@ _QWEN: Any = {
     "unequal": True,
 }
 _EDITING: Any = {"task": "editing", "conditions": ("image",)}
+_FLUX2: Any = {
+    "packed": True,
+    "statistics": "batch norm",
+    "together": ("image",),
+    "unequal": True,
+    **_EDITING,
+}
 _UNBINNED: Any = {"keywords": {"use_resolution_binning": False}}
 
 TRANSFORMERS: dict[str, Family] = {
@@ -96,23 +103,11 @@ TRANSFORMERS: dict[str, Family] = {
     "flux2": Family(
         ("Flux2KleinPipeline",),
         direct=Loop(time=_thousandth, guide=_first_is_guided, twice=True),
-        packed=True,
-        statistics="batch norm",
         few_step=lambda pipe: bool(pipe.config.is_distilled),
-        together=("image",),
-        unequal=True,
         ignores_guidance=lambda pipe: bool(pipe.config.is_distilled),
-        **_EDITING,
+        **_FLUX2,
     ),
-    "flux2-dev": Family(
-        ("Flux2Pipeline",),
-        direct=Loop(time=_thousandth),
-        packed=True,
-        statistics="batch norm",
-        together=("image",),
-        unequal=True,
-        **_EDITING,
-    ),
+    "flux2-dev": Family(("Flux2Pipeline",), direct=Loop(time=_thousandth), **_FLUX2),
     "chroma": Family(
         ("ChromaPipeline",),
         direct=Loop(time=_thousandth, guide=_first_is_guided, twice=True, shared=("img_ids", "txt_ids")),
