@@ -64,8 +64,8 @@ TITLES: dict[str, tuple[str, str]] = {
         """They see a condition picture beside the one that they make: `pipe_kwargs={"image": picture}`. The record
 keeps it, an edit may show another, and [Editing models](editing-models.md) says what an inversion adds there. Here the
 condition pictures have about 64 x 64 pixels, where the pipelines bring theirs to a megapixel.
-QwenImageEditPlusPipeline makes one picture at a time, so its row is of one. The rows of Flux2KleinPipeline are without a
-condition picture; with one, the drivers are compared (`tests/pipelines/test_kinds.py`).
+QwenImageEditPlusPipeline makes one picture at a time, so its row is of one. The rows of Flux2KleinPipeline are without
+a condition picture; with one, the drivers are compared (`tests/pipelines/test_kinds.py`).
 
 """,
     ),
