@@ -168,7 +168,6 @@ TRANSFORMERS: dict[str, Family] = {
         ("Lumina2Pipeline",),
         direct=Loop(time=lambda network, t: 1 - t / 1000, from_network=lambda m: -m, guide=_rescaled, twice=True),
         statistics="shift",
-        keywords={"cfg_trunc_ratio": 1e9},  # a share of the steps, and a round is a pass here
         width=lambda config: config.cap_feat_dim,
         masked=True,
         unequal=True,
