@@ -82,7 +82,8 @@ def show(rows: Sequence[dict[str, str]], folder: Path, command: str) -> str:
     said = check(rows)
     failures = {(row["picture"], row["error"]) for row in rows if row["error"]}
     listed = "".join(f"* {name}: {error}\n" for name, error in sorted(failures))
-    page = f"<!-- {command} -->\n{tables.page(rows)}\n## Failures\n\n{said}\n" + (f"\n{listed}" if listed else "")
+    counted = "".join(f"* {line}\n" for line in said.splitlines())
+    page = f"<!-- {command} -->\n{tables.page(rows)}\n## Failures\n\n{counted}{listed}"
     files.write(folder / "folder.md", page.encode())
     families = list(dict.fromkeys(row["family"] for row in rows))
     plots.reconstruction(rows, folder / "folder.png", plots.looks(families))

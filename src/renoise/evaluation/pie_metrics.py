@@ -70,7 +70,8 @@ def background(before: Tensor, after: Tensor, region: Tensor, networks: Networks
     """PSNR, SSIM, MSE and LPIPS of what is not to be edited; nothing if everything is.
 
     Args:
-        before, after: pictures [1, 3, height, width] in [0, 1].
+        before: the picture before the edit, [1, 3, height, width] in [0, 1].
+        after: the picture after it, likewise.
         region: what is to be edited, [height, width], 1 there and 0 elsewhere.
         networks: for LPIPS.
     """

@@ -40,7 +40,8 @@ class Structure(nn.Module):
         """Distances [batch] of pictures [batch, 3, height, width] in [0, 1].
 
         Args:
-            a, b: the pictures.
+            a: the pictures.
+            b: those that they are compared with.
             published: whether 0..255 goes into the normalisation, as in PIE-Bench's code, instead of 0..1.
         """
         difference = self.similarity(a, published=published) - self.similarity(b, published=published)
