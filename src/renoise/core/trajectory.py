@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -44,7 +45,7 @@ class StepReport:
     def only(self, rows: Sequence[int]) -> StepReport:
         """The report on some pictures of the batch."""
         chosen = list(rows)
-        measured = {
+        measured: dict[str, Any] = {
             name: None if (value := getattr(self, name)) is None else value[chosen]
             for name in ("noise_travel", "noise_std", "noise_correlation")
         }
