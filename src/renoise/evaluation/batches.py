@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from renoise import archive
-from renoise.saved import joined, moved
 from renoise.batch import folder, shards
 from renoise.batch.rows import Row
 from renoise.core.checks import file_path
 from renoise.inverted import Inversion
 from renoise.record import Record
+from renoise.saved import joined, moved
 
 __all__ = ["OpenBatch", "open_batch"]
 

@@ -16,7 +16,7 @@ from renoise import images, models
 from renoise.apps.cli.output import console
 from renoise.pipelines.loading import check_name, half_precision, quieten
 
-__all__ = ["Chosen", "inverted", "pipeline", "saved"]
+__all__ = ["Chosen", "inverted", "pipeline", "saved", "sides"]
 
 
 @dataclass(frozen=True)
@@ -95,16 +95,21 @@ def inverted(
     if not prompt or not prompt.strip():
         raise typer.BadParameter('say what the picture shows, e.g. --prompt "red apple, blob style"')
     source = images.open_image(picture)
-    sides = [int(side) for side in size.split("x")] if size else []
     return renoise.invert(
         pipeline(chosen),
         source,
         prompt,
-        size=None if not sides else (sides[0], sides[-1]),
+        size=sides(size) if size else None,
         strength=1.0 if strength is None else strength,
         seed=seed or 0,
         **settings,
     )
+
+
+def sides(size: str) -> tuple[int, int]:
+    """(height, width) of N or HEIGHTxWIDTH."""
+    numbers = [int(side) for side in size.split("x")]
+    return numbers[0], numbers[-1]
 
 
 def saved(path: Path, chosen: Chosen) -> renoise.Inversion:
