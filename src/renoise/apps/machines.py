@@ -107,6 +107,7 @@ def fill_all(
 def _ray() -> Any:
     """The module ray with ray.data.  Raises ImportError, which says what to install."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong is raised here
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # its future behaviour, or it warns
     try:
         import ray
@@ -119,9 +120,10 @@ def _ray() -> Any:
 @contextmanager
 def _session(ray: Any, machines: Machines) -> Iterator[None]:
     """A connection to the cluster, or a cluster on this machine that ends with the block."""
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     here: dict[str, Any] = {"address": machines.address}
     if machines.address == "local":
+        os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: beside anything else they would starve
         here |= {
             # more than this machine may have, since Ray counts them and nothing else
             "num_cpus": math.ceil(machines.actors * machines.cpus) + _SPARE,
