@@ -17,7 +17,6 @@ from renoise.batch.folder import Batch, make
 from renoise.batch.recipe import Recipe
 from renoise.batch.rows import LIGHT, Row
 from renoise.batch.sources import Defaults
-from tests.helpers import tiny
 
 RECIPE = Recipe({"preset": "fast", "num_inference_steps": 2, "passes": 3, "size": [32, 40]}, batch_size=3)
 DEFAULTS = Defaults("a cat", ("a dog",))
@@ -39,6 +38,8 @@ def pictures(folder: Path, count: int) -> Path:
 
 def pipe() -> Any:
     """A tiny pipeline whose sampler draws noise."""
+    from tests.helpers import tiny  # imports diffusers, which many tests do without
+
     return tiny.quiet(tiny.sd(tiny.euler_ancestral()))
 
 
