@@ -16,7 +16,7 @@ from renoise.batch.sources import Defaults, entries
 from renoise.images import ImageError
 from tests.helpers import batches
 
-TABLE = [
+TABLE: list[dict[str, Any]] = [
     {"picture": "00.png", "prompt": "a cat", "edit_prompts": ["a dog", "a hen"], "seed": 5, "id": "first"},
     {"picture": "below/01.png", "prompt": "a cow"},
 ]
