@@ -70,7 +70,7 @@ def test_a_row_holds_what_invert_and_edit_give(pipe: Any, asked: list[Entry]) ->
         assert [opened(edit).size for edit in row.edits] == [together.reconstruct()[number].size] * (number + 1)
     assert opened(rows[0].edits[0]).tobytes() == together.edit("a dog")[0].tobytes()  # type: ignore[index]
     again = renoise.Inversion(archive.loads(rows[1].inversion or b""), pipe).edit("a hen")
-    assert np.abs(np.asarray(again, float) - np.asarray(opened(rows[1].edits[1]), float)).max() <= 1  # type: ignore[index]
+    assert np.abs(np.asarray(again).astype(float) - np.asarray(opened(rows[1].edits[1])).astype(float)).max() <= 1  # type: ignore[index]
 
 
 def test_float16_keeps_half_and_reads_float32(pipe: Any, asked: list[Entry]) -> None:

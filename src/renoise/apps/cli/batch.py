@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -116,17 +116,14 @@ def batch(
     """
     chosen = pipes.Chosen(_place(model), scheduler, dtype, tuple(scheduler_config or ()), make_invertible)
     given = {"preset": preset, "passes": passes, "num_inference_steps": steps, "tol": tol, "strength": strength}
-    invert: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if size:
-        invert["size"] = pipes.sides(size)
     edit = {"guidance_scale": guidance, "negative_prompt": negative}
     asked = folders.make(
         out,
         source,
         Defaults(prompt, tuple(to or ()), seed or 0),
         Recipe(
-            invert,
-            {name: value for name, value in edit.items() if value is not None},
+            pipes.keywords(size, **given),
+            pipes.keywords(None, **edit),
             reconstruct=reconstruct,
             measure=measure,
             latents="float16" if latents == "float16" else "float32",

@@ -23,7 +23,7 @@ INVERSION = ".safetensors"
 
 def picture_file(path: Path) -> Path:
     """Refuses a name under which no picture can be written."""
-    _check_place(path)
+    check_place(path)
     try:
         encoded(Image.new("RGB", (16, 16)), path)
     except (KeyError, OSError, ValueError) as error:
@@ -33,13 +33,13 @@ def picture_file(path: Path) -> Path:
 
 def inversion_file(path: Path) -> Path:
     """Refuses a name under which no inversion can be written."""
-    _check_place(path)
+    check_place(path)
     if path.suffix.lower() != INVERSION:
         raise typer.BadParameter(f"{path}: an inversion is saved as {INVERSION}, e.g. {path.stem}{INVERSION}")
     return path
 
 
-def _check_place(path: Path) -> None:
+def check_place(path: Path) -> None:
     """Refuses, before any work, what could not be written in the end."""
     try:
         if path.is_dir():

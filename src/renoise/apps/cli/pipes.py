@@ -16,7 +16,7 @@ from renoise import images, models
 from renoise.apps.cli.output import console
 from renoise.pipelines.loading import check_name, half_precision, quieten
 
-__all__ = ["Chosen", "inverted", "pipeline", "saved", "sides"]
+__all__ = ["Chosen", "inverted", "keywords", "pipeline", "saved"]
 
 
 @dataclass(frozen=True)
@@ -99,17 +99,19 @@ def inverted(
         pipeline(chosen),
         source,
         prompt,
-        size=sides(size) if size else None,
+        **keywords(size),
         strength=1.0 if strength is None else strength,
         seed=seed or 0,
         **settings,
     )
 
 
-def sides(size: str) -> tuple[int, int]:
-    """(height, width) of N or HEIGHTxWIDTH."""
-    numbers = [int(side) for side in size.split("x")]
-    return numbers[0], numbers[-1]
+def keywords(size: str | None, **given: Any) -> dict[str, Any]:
+    """Keywords of the API for the options that were given, and the size, N or HEIGHTxWIDTH, as (height, width)."""
+    if size:
+        numbers = [int(side) for side in size.split("x")]
+        given["size"] = (numbers[0], numbers[-1])
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def saved(path: Path, chosen: Chosen) -> renoise.Inversion:
