@@ -15,6 +15,7 @@ from renoise.core.progress import Cancelled, Progress
 from renoise.core.settings import EditLosses, Region, Settings
 from renoise.core.table import StepTable
 from renoise.core.trajectory import Trajectory
+from renoise.drawn import edit
 from renoise.edited import Edited
 from renoise.images import ImageError
 from renoise.inverted import Inversion
@@ -38,6 +39,7 @@ __all__ = [
     "Settings",
     "StepTable",
     "Trajectory",
+    "edit",
     "invert",
     "load",
     "make_invertible",

@@ -65,7 +65,8 @@ def invert(
         pipe: a diffusers pipeline of one of the kinds in `renoise.pipelines.families`, with a scheduler whose steps are
             affine (DDIM, ancestral Euler, LCM, flow matching ...); left as it was.
         image: path, PIL image or array of any size and mode, or a list of them. Fitted into ``size`` and padded.
-        prompt: what the picture shows; one for all pictures, or one each. None where `pipe_kwargs` holds embeddings.
+        prompt: what the picture shows; one for all pictures, or one each. Left out, it is the empty prompt, unless
+            `pipe_kwargs` holds embeddings; edits then keep less of the picture (docs/editing.md says how much).
         negative_prompt: counts only where guidance is on; by default the pipeline's own.
         preset: one of ``renoise.presets.PRESETS`` or its name, "paper" for the published method, or settings of your
             own; by default what suits pipe and scheduler.
@@ -108,15 +109,15 @@ def invert(
         inversion_guidance_scale=inversion_guidance_scale,
     )
     adapter.warn_of_guidance(guidance_scale, inversion_guidance_scale)
-    batched = isinstance(image, (list, tuple))
-    sources = list(cast("Sequence[images.Source]", image)) if batched else [cast("images.Source", image)]
-    if not sources:
-        raise ValueError(f"image={image!r} holds no picture; pass one picture or a list of at least one")
+    sources, batched = images.listed(image)
+    given = keywords("pipe_kwargs", pipe_kwargs)
+    if prompt is None and given.get("prompt_embeds") is None:
+        prompt = ""
     scene = Scene(
         None if prompt is None else one_each(prompt, len(sources), "prompt"),
         None if negative_prompt is None else one_each(negative_prompt, len(sources), "negative_prompt"),
         settings.inversion_guidance_scale,
-        keywords("pipe_kwargs", pipe_kwargs),
+        given,
     )
     target = adapter.size(size)
     call = adapter.call(scene, settings.num_inference_steps, target, len(sources))

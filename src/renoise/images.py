@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from renoise.core.checks import LIMITS, scalar, shown
 
-__all__ = ["Box", "ImageError", "Source", "decode", "fit", "open_image", "to_pil", "to_tensor", "unfit"]
+__all__ = ["Box", "ImageError", "Source", "decode", "fit", "listed", "open_image", "to_pil", "to_tensor", "unfit"]
 
 Source = str | os.PathLike[str] | Image.Image | npt.NDArray[np.generic]
 Box = tuple[int, int, int, int]
@@ -63,6 +63,19 @@ def decode(data: bytes, name: str) -> Image.Image:
     """A picture file that is in memory, as `open_image` reads one.  Errors call it by `name`; raises ImageError."""
     with _decoding(name), Image.open(io.BytesIO(data)) as image:
         return _rgb(image, name)
+
+
+def listed(image: Source | Sequence[Source]) -> tuple[list[Source], bool]:
+    """Pictures as a list, and whether a list went in.
+
+    Raises:
+        ValueError: an empty list.
+    """
+    batched = isinstance(image, (list, tuple))
+    sources = list(cast("Sequence[Source]", image)) if batched else [cast("Source", image)]
+    if not sources:
+        raise ValueError(f"image={image!r} holds no picture; pass one picture or a list of at least one")
+    return sources, batched
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, Box]:

@@ -79,7 +79,8 @@ def test_float16_keeps_half_and_reads_float32(pipe: Any, asked: list[Entry]) -> 
     assert half.trajectory.z_T.dtype == torch.float32
     assert torch.equal(half.trajectory.z_T, full.trajectory.z_T.half().float())
     assert not torch.equal(half.trajectory.z_T, full.trajectory.z_T)
-    saved = 2 * sum(tensor.numel() for tensor in (full.z_0, full.trajectory.z_T, full.trajectory.noises))  # type: ignore[union-attr]
+    assert full.trajectory.noises is not None
+    saved = 2 * sum(tensor.numel() for tensor in (full.z_0, full.trajectory.z_T, full.trajectory.noises))
     assert len(rows["float32"].inversion or b"") - len(rows["float16"].inversion or b"") == pytest.approx(saved, abs=64)
 
 
@@ -106,7 +107,7 @@ def test_pictures_that_cannot_be_opened_cost_no_others(pipe: Any, asked: list[En
 
 def failing(monkeypatch: pytest.MonkeyPatch, when: Callable[[list[Image.Image]], Exception | None]) -> None:
     """Has the inversion of some batches fail."""
-    real = module.invert
+    real = renoise.invert
 
     def invert(pipe: Any, pictures: list[Image.Image], *arguments: Any, **options: Any) -> Any:
         error = when(pictures)
@@ -158,5 +159,8 @@ def test_a_recipe_is_checked_without_a_pass(pipe: Any) -> None:
         check(pipe, Recipe({"strength": 2.0}))
     with pytest.raises(ValueError, match="latents='half'"):
         Recipe(latents="half")  # type: ignore[arg-type]
-    hook.remove()
     assert not passes
+    with pytest.raises(ValueError, match="preserve='greedy'"):  # after the passes of one picture
+        check(pipe, replace(batches.RECIPE, edit={"preserve": "greedy"}))
+    check(pipe, replace(batches.RECIPE, edit={"preserve": 0.5}))
+    hook.remove()

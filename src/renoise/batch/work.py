@@ -28,10 +28,23 @@ _Opened = tuple[Entry, Image.Image]
 
 
 def check(pipe: Any, recipe: Recipe) -> None:
-    """Raises whatever `renoise.invert` has against the recipe, before any network pass, on a grey picture."""
-    stop = Progress(lambda progress: progress.cancel())
+    """Raises whatever `renoise.invert` and `Inversion.edit` have against the recipe, on a grey picture.
+
+    Inverting is stopped before its first pass.  Keywords of edits are checked by an edit that is stopped likewise, after
+    an inversion of this one picture.
+    """
+    grey, text = Image.new("RGB", (64, 64), "grey"), "a grey square"
     with suppress(Cancelled):
-        invert(pipe, Image.new("RGB", (64, 64), "grey"), "a grey square", progress=stop, **recipe.invert)
+        invert(pipe, grey, text, progress=_stopping(), **recipe.invert)
+    if recipe.edit:
+        inversion = invert(pipe, grey, text, progress=Progress(), **recipe.invert)
+        with suppress(Cancelled):
+            inversion.edit(text, progress=_stopping(), **recipe.edit)
+
+
+def _stopping() -> Progress:
+    """A progress that stops the work before its first pass."""
+    return Progress(lambda progress: progress.cancel())
 
 
 def work(pipe: Any, recipe: Recipe, entries: Sequence[Entry]) -> list[Row]:

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from renoise.apps.cli import pipes
+from renoise.apps.cli.editing import one_dial, preserved
 from renoise.apps.cli.options import (
     Dtype,
     MakeInvertible,
@@ -35,6 +36,7 @@ from renoise.batch.recipe import Recipe
 from renoise.batch.sources import Defaults
 from renoise.batch.summary import Meter
 from renoise.batch.worker import ready
+from renoise.edit_controls import PRESERVE
 
 __all__ = ["batch"]
 
@@ -69,6 +71,18 @@ def batch(
         typer.Option(min=1, callback=finite, help="Guidance scale of the edits; 1 is none; by default the preset's."),
     ] = None,
     negative: Annotated[str | None, typer.Option(help="What edits shall not show; counts with guidance.")] = None,
+    preserve: Annotated[
+        str | None,
+        typer.Option(
+            callback=one_dial,
+            metavar="DIAL",
+            help=f"How much of each picture edits keep: {', '.join(PRESERVE)}, or a number from 0 to 1.",
+        ),
+    ] = None,
+    source_guidance: Annotated[
+        float | None,
+        typer.Option(min=0, max=100, callback=finite, help="How far edits go away from what the picture shows."),
+    ] = None,
     shards: Annotated[
         str, typer.Option(callback=one_of("parquet", "webdataset"), help="Kind of the files: parquet or webdataset.")
     ] = "parquet",
@@ -116,7 +130,12 @@ def batch(
     """
     chosen = pipes.Chosen(_place(model), scheduler, dtype, tuple(scheduler_config or ()), make_invertible)
     given = {"preset": preset, "passes": passes, "num_inference_steps": steps, "tol": tol, "strength": strength}
-    edit = {"guidance_scale": guidance, "negative_prompt": negative}
+    edit = {
+        "guidance_scale": guidance,
+        "negative_prompt": negative,
+        "preserve": None if preserve is None else preserved(preserve),
+        "source_guidance": source_guidance,
+    }
     asked = folders.make(
         out,
         source,

@@ -98,6 +98,15 @@ def one_of(*names: str) -> Any:
 PictureOutput = Annotated[
     Path, typer.Option("--output", "-o", callback=picture_file, help="Where to write the picture.")
 ]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        "-p",
+        help="What the picture shows (a saved inversion knows). Left out, the judge of the embedded models "
+        "suggests it, and for other models nothing is said.",
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import typer
+from PIL import Image
 from rich.markup import escape
 
 import renoise
@@ -91,12 +92,18 @@ def inverted(
     seed: int | None,
     **settings: Any,
 ) -> renoise.Inversion:
-    """The inversion of a picture file; the picture is read before any model is loaded."""
-    if not prompt or not prompt.strip():
-        raise typer.BadParameter('say what the picture shows, e.g. --prompt "red apple, blob style"')
+    """The inversion of a picture file; the picture is read before any model is loaded.
+
+    Where no prompt is given, the judge of the embedded models suggests one; other models are asked with none.
+    """
+    if prompt is not None and not prompt.strip():
+        raise typer.BadParameter('say what the picture shows, e.g. --prompt "red apple, blob style", or leave it out')
     source = images.open_image(picture)
+    pipe = pipeline(chosen)
+    if prompt is None:
+        prompt = _suggested(pipe, source)
     return renoise.invert(
-        pipeline(chosen),
+        pipe,
         source,
         prompt,
         **keywords(size),
@@ -112,6 +119,17 @@ def keywords(size: str | None, **given: Any) -> dict[str, Any]:
         numbers = [int(side) for side in size.split("x")]
         given["size"] = (numbers[0], numbers[-1])
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _suggested(pipe: Any, source: Image.Image) -> str:
+    """What an embedded model's picture shows, as the judge sees it; nothing for other models. Says which."""
+    if models.name_of(pipe) is None:
+        console.print("[dim]without --prompt: inverted with the empty prompt, so edits keep less of the picture[/dim]")
+        return ""
+    picture, _ = images.fit(source, (64, 64))
+    (caption,) = models.judge().captions(images.to_tensor([picture]))
+    console.print(f"[dim]without --prompt: the judge suggests[/dim] {escape(caption)!r}", highlight=False)
+    return caption
 
 
 def saved(path: Path, chosen: Chosen) -> renoise.Inversion:

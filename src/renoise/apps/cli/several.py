@@ -72,7 +72,7 @@ def work_on(
     check_place(output / "picture.png")
     asked = list(_entries(pictures, Defaults(prompt, tuple(to)), seed or 0))
     _check_names(asked)
-    recipe = Recipe(pipes.keywords(size, **settings), edit or {}, measure=not to)
+    recipe = Recipe(pipes.keywords(size, **settings), pipes.keywords(None, **(edit or {})), measure=not to)
     pipe = pipes.pipeline(chosen)
     check(pipe, recipe)
     failed, rest = 0, iter(asked)
