@@ -53,12 +53,13 @@ def test_several_inversions_are_those_of_single_pictures(source: Path, tmp_path:
 
 def test_a_folder_is_edited_and_a_bad_picture_costs_no_others(source: Path, tmp_path: Path) -> None:
     (source / "02.png").write_bytes(b"no picture")
-    result = run("edit", source, *QUICK, "--to", "a dog", "--to", "a hen", "-o", tmp_path / "out", "--preserve", "0.5")
+    held = ("--preserve", "0.5", "--source-guidance", "0")
+    result = run("edit", source, *QUICK, "--to", "a dog", "--to", "a hen", "-o", tmp_path / "out", *held)
     assert result.exit_code == 1
     assert "failed: 02.png: " in said(result)
     assert "1 of 3 pictures failed" in said(result)
     assert names(tmp_path / "out") == ["00-1.png", "00-2.png", "below/01-1.png", "below/01-2.png"]
-    single = run("edit", source / "00.png", *QUICK, "--to", "a hen", "-o", tmp_path / "one.png", "--preserve", "0.5")
+    single = run("edit", source / "00.png", *QUICK, "--to", "a hen", "-o", tmp_path / "one.png", *held)
     assert single.exit_code == 0, single.output
     assert np.abs(pixels(tmp_path / "one.png") - pixels(tmp_path / "out/00-2.png")).max() <= 1
 

@@ -27,16 +27,16 @@ _FATAL = (torch.AcceleratorError, MemoryError, Cancelled)
 _Opened = tuple[Entry, Image.Image]
 
 
-def check(pipe: Any, recipe: Recipe) -> None:
+def check(pipe: Any, recipe: Recipe, *, edits: bool = True) -> None:
     """Raises whatever `renoise.invert` and `Inversion.edit` have against the recipe, on a grey picture.
 
-    Inverting is stopped before its first pass.  Keywords of edits are checked by an edit that is stopped likewise, after
-    an inversion of this one picture.
+    Inverting is stopped before its first pass.  Where there are to be `edits`, the grey picture is then inverted after
+    all, and an edit of it is stopped before its first pass.
     """
     grey, text = Image.new("RGB", (64, 64), "grey"), "a grey square"
     with suppress(Cancelled):
         invert(pipe, grey, text, progress=_stopping(), **recipe.invert)
-    if recipe.edit:
+    if edits:
         inversion = invert(pipe, grey, text, progress=Progress(), **recipe.invert)
         with suppress(Cancelled):
             inversion.edit(text, progress=_stopping(), **recipe.edit)

@@ -74,7 +74,7 @@ def work_on(
     _check_names(asked)
     recipe = Recipe(pipes.keywords(size, **settings), pipes.keywords(None, **(edit or {})), measure=not to)
     pipe = pipes.pipeline(chosen)
-    check(pipe, recipe)
+    check(pipe, recipe, edits=bool(to))
     failed, rest = 0, iter(asked)
     while batch := list(islice(rest, _TOGETHER)):
         for row in work(pipe, recipe, batch):
