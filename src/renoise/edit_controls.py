@@ -11,7 +11,7 @@ from renoise.core.editing import Controls
 
 __all__ = ["PRESERVE", "EditWords", "words"]
 
-PRESERVE = {"creative": 0.0, "balanced": 0.2, "faithful": 0.4}
+PRESERVE = {"creative": 0.0, "balanced": 0.45, "faithful": 0.6}
 """The named points of the dial `preserve`."""
 
 
@@ -20,7 +20,7 @@ class EditWords:
     """What a user asked of an edit, checked.
 
     Attributes:
-        preserve: p of the soft gate, 0 to 1.
+        preserve: p of the soft gate, in [0, 1].
         strength: share of the steps that are edited, in (0, 1].
         source_guidance: w, 0 or more.
         randomness: share of fresh noise in the source latents, 0 to 1.
@@ -48,12 +48,11 @@ class EditWords:
             preserve=self.preserve,
             first_step=steps - kept_steps(steps, self.strength),
             source_guidance=self.source_guidance,
-            motion="smooth" if self.preserve else "sampler",
         )
 
 
 def words(preserve: Any, strength: Any, source_guidance: Any, randomness: Any, seed: Any) -> EditWords:
-    """Checks them.
+    """Checks them. A gate alone also weakens what it lets through, so by default guidance goes with it.
 
     Raises:
         ValueError: one that cannot work; says which, why, and what would.
@@ -71,8 +70,11 @@ def words(preserve: Any, strength: Any, source_guidance: Any, randomness: Any, s
             f"strength={shown(strength)} is not in (0, 1]: 1 edits at every step that was inverted, 0.5 at the half of "
             "them that is nearest to the picture"
         )
+    preserve = number("preserve", preserve, wanted, lambda p: 0 <= p <= 1)
+    if source_guidance is None:
+        source_guidance = 1.0 if preserve else 0.0
     return EditWords(
-        preserve=number("preserve", preserve, wanted, lambda p: 0 <= p <= 1),
+        preserve=preserve,
         strength=float(share),
         source_guidance=number(
             "source_guidance", source_guidance, " is no number from 0 to 100; 1 is strong", lambda w: 0 <= w <= 100

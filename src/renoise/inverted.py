@@ -156,7 +156,7 @@ class Inversion:
                 walked from the level that the inversion went to. By default the steps of the inversion. Another
                 strength takes another inversion. Goes with none of the controls.
             preserve: how much of the picture stays: from 0, where everything may change, to 1; or "creative" (0),
-                "balanced" (0.2), "faithful" (0.4). A list of them is a list of edits.
+                "balanced" (0.45), "faithful" (0.6). A list of them is a list of edits.
             strength: share of the inverted steps that are edited, in (0, 1], counted from the picture; less keeps more
                 of its layout.
             source_guidance: how far to go away from what the picture shows, 0 or more; takes one pass more a step after

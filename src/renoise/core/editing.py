@@ -69,7 +69,7 @@ class Controls:
     """How an edit is held back or driven on.
 
     Attributes:
-        preserve: p of the soft gate, 0 (everything may change) or more.
+        preserve: p of the soft gate, 0 (everything may change) to 1.
         first_step: row of the table at which the edit starts, 0 for all of them.
         source_guidance: w, 0 or more.
         motion: "sampler" for A and B of the sampler's rows, "smooth" for those of steps without noise.
