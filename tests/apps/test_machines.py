@@ -19,7 +19,7 @@ from tests.helpers import batches
 
 pytestmark = pytest.mark.slow
 PICTURES = 12
-LONG = 600  # seconds, after which something hangs
+LONG = 900  # seconds, after which something hangs
 
 
 @pytest.fixture(scope="module")
