@@ -66,8 +66,9 @@ def batch(out: Path, source: Path, recipe: Recipe = RECIPE, **options: Any) -> B
 
 
 def rows(batch: Batch) -> list[Row]:
-    """All rows of all files in the folder of shards, whether they are planned or not."""
-    return [row for path in sorted((batch.folder / "shards").iterdir()) for row in shards.read(path)]
+    """All rows of all files in the folder of shards, whether they are planned or not, but for half-written ones."""
+    paths = sorted(path for path in (batch.folder / "shards").iterdir() if path.name[0] != ".")
+    return [row for path in paths for row in shards.read(path)]
 
 
 def numbers(row: Row) -> dict[str, Any]:

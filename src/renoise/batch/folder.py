@@ -94,13 +94,15 @@ class Batch:
         shards.write(self.shards()[number], batches())
 
     def finish(self) -> Summary:
-        """Writes the manifest, shard after shard, and sums up.
+        """Writes the manifest, shard after shard, removes what killed workers left half-written, and sums up.
 
         Raises:
             ValueError: shards are missing.
         """
         if missing := self.missing():
             raise ValueError(f"{self.folder} lacks {len(missing)} shards; go on with the same command")
+        for part in (self.folder / "shards").glob(".renoise-*.part"):
+            part.unlink(missing_ok=True)
         pa, summary = arrow(), Summary()
         kinds = shards.light_schema().append(pa.field("shard", pa.string())).append(pa.field("row", pa.int32()))
         with (
