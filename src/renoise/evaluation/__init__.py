@@ -7,4 +7,10 @@
   `renoise.evaluation.tables` and `renoise.evaluation.plots` show.
 
 On the command line: ``renoise bench pie`` and ``renoise bench folder``.  It needs the packages of the extra ``bench``.
+
+`open_batch` gives back what ``renoise batch`` made.
 """
+
+from renoise.evaluation.batches import open_batch
+
+__all__ = ["open_batch"]

@@ -19,7 +19,7 @@ from renoise.images import open_image
 if TYPE_CHECKING:
     import renoise
 
-__all__ = ["Chosen", "inverted", "parsed", "pipeline", "saved"]
+__all__ = ["Chosen", "inverted", "keywords", "parsed", "pipeline", "saved"]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,6 @@ def inverted(
     if prompt is not None and not prompt.strip():
         raise typer.BadParameter('say what the picture shows, e.g. --prompt "red apple, blob style", or leave it out')
     source = open_image(picture)
-    sides = [int(side) for side in size.split("x")] if size else []
     from renoise import invert
 
     pipe = pipeline(chosen)
@@ -127,11 +126,19 @@ def inverted(
         pipe,
         source,
         prompt,
-        size=None if not sides else (sides[0], sides[-1]),
+        **keywords(size),
         strength=1.0 if strength is None else strength,
         seed=seed or 0,
         **settings,
     )
+
+
+def keywords(size: str | None, **given: Any) -> dict[str, Any]:
+    """Keywords of the API for the options that were given, and the size, N or HEIGHTxWIDTH, as (height, width)."""
+    if size:
+        numbers = [int(side) for side in size.split("x")]
+        given["size"] = (numbers[0], numbers[-1])
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _suggested(pipe: Any, source: Image.Image) -> str:
