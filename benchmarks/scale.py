@@ -184,7 +184,7 @@ def rounding(folder: Path) -> None:
     found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     base = Recipe(batch_size=BATCH)
     for name, recipe in {
-        "batch of 16": base,
+        f"batch of {BATCH}": base,
         "alone": replace(base, batch_size=1),
         "float16 latents": replace(base, latents="float16"),
     }.items():
@@ -194,7 +194,7 @@ def rounding(folder: Path) -> None:
         again = torch.cat([one.regenerate(one.scene) for one in inversions])
         trip = torch.cat([one.round_trip() for one in inversions])
         found[name] = (metrics.psnr(again, trip), torch.cat([one.latents for one in inversions]))
-    decibels, latents = found["batch of 16"]
+    decibels, latents = found[f"batch of {BATCH}"]
     for name, (other, z_T) in found.items():  # noqa: N806
         print(
             f"{name}: {other.mean():.3f} dB to the round trip (5th percentile {metrics.Summary.of(other).p5:.2f}); "
