@@ -14,9 +14,8 @@ import typer
 
 import renoise
 from renoise.apps.cli import pipes
-from renoise.apps.cli.options import one_of
+from renoise.apps.cli.options import PRESETS, one_of
 from renoise.apps.cli.output import console
-from renoise.presets import PRESETS
 
 PLAIN = "plain"
 """The name of the baseline, which is no preset."""
@@ -25,7 +24,7 @@ _PACKAGES = {"torchmetrics": "torchmetrics", "matplotlib": "matplotlib", "skimag
 
 
 def _names(values: list[str] | None) -> list[str] | None:
-    check = one_of(PLAIN, "paper", *PRESETS)
+    check = one_of(PLAIN, *PRESETS)
     for value in values or []:
         check(value)
     return values
