@@ -139,7 +139,9 @@ def guider(model: Any, scene: Scene, cfg: float) -> Any:
     """ComfyUI's own guider for a positive and a negative conditioning; the negative one may be None at cfg 1."""
     positive, negative = scene
     if negative is None and cfg != 1:
-        raise ValueError(f"cfg={cfg} needs a negative conditioning: wire one (an empty prompt will do), or set cfg to 1")
+        raise ValueError(
+            f"cfg={cfg} needs a negative conditioning: wire one (an empty prompt will do), or set cfg to 1"
+        )
     made = comfy.samplers.CFGGuider(model)
     made.set_conds(positive, positive if negative is None else negative)  # cfg 1 does not ask for the negative one
     made.set_cfg(cfg)
@@ -264,5 +266,7 @@ def _told(trajectory: Trajectory) -> Trajectory:
     steps = []
     for report in trajectory.steps:
         measured = {name: getattr(report, name) for name in names}
-        steps.append(replace(report, **{key: None if value is None else _kept(value) for key, value in measured.items()}))
+        steps.append(
+            replace(report, **{key: None if value is None else _kept(value) for key, value in measured.items()})
+        )
     return replace(trajectory, steps=tuple(steps))

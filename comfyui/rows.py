@@ -68,7 +68,9 @@ def measure(sampler: Any, model_sampling: Any, sigmas: Tensor, name: str = "this
     start = _LARGE * torch.randn(_SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     try:
         with torch.no_grad():
-            end = function(probe, start, levels.float(), extra_args=probe.extra_args, callback=None, disable=True, **options)
+            end = function(
+                probe, start, levels.float(), extra_args=probe.extra_args, callback=None, disable=True, **options
+            )
     except NotInvertible as error:
         raise _refusal(name, str(error)) from None
     except Exception as error:
@@ -173,7 +175,8 @@ def _row(name: str, level: Tensor, call: _Call, z_s: Tensor) -> tuple[float, flo
     wrong = (matrix @ found - z_s.flatten()).norm().item() / terms
     if not wrong <= _TOLERANCE:  # NaN too
         raise _refusal(
-            name, f"a step of it is not a z + b m + n eps: it keeps a history or clips (latents come out {wrong:.1%} off)"
+            name,
+            f"a step of it is not a z + b m + n eps: it keeps a history or clips (latents come out {wrong:.1%} off)",
         )
     factors = [value / size for value, size in zip(found.tolist(), sizes, strict=True)]
     p, q, n = factors if len(factors) == 3 else (*factors, 0.0)
