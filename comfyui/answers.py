@@ -6,9 +6,9 @@ ComfyUI itself loads, patches and calls the model.  A job may ask for several sc
 Every scene is a guider of its own, and they are sampled inside one another, so each has its conditions prepared by
 ComfyUI as if it were alone.
 
-The model answers with D, the clean estimate at noise level s, and the core is sent m = (z - D) / s.  Latents of the core
-are in the model's space (after `process_latent_in`) and float64, so that this difference keeps its digits where s is
-4,500, as at the rescaled end of a schedule with zero terminal SNR.  The model gets float32.
+The model answers with D, the clean estimate at noise level s, and the core is sent m = (z - D) / s.  Latents of the
+core are in the model's space (after `process_latent_in`) and float64, so that this difference keeps its digits where s
+is 4,500, as at the rescaled end of a schedule with zero terminal SNR.  The model gets float32.
 """
 
 from __future__ import annotations

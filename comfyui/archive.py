@@ -105,9 +105,8 @@ def load(path: str | os.PathLike[str]) -> Inversion:
 
 
 def _inversion(header: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:
-    table = StepTable(
-        **{name: tensors[f"table.{name}"] for name in COLUMNS}, num_train_timesteps=header["num_train_timesteps"]
-    )
+    columns: dict[str, Any] = {name: tensors[f"table.{name}"] for name in COLUMNS}
+    table = StepTable(**columns, num_train_timesteps=header["num_train_timesteps"])
     values = header["settings"]
     values["regions"] = tuple(Region(**region) for region in values["regions"])
     reports = []
@@ -115,7 +114,7 @@ def _inversion(header: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:
         report = StepReport(
             step, float(table.timesteps[step]), table.level(step), passes, tensors[f"steps.{step}.residuals"]
         )
-        found = {name: tensors[key] for name in _REPORTS[1:] if (key := f"steps.{step}.{name}") in tensors}
+        found: dict[str, Any] = {name: tensors[key] for name in _REPORTS[1:] if (key := f"steps.{step}.{name}") in tensors}
         reports.append(replace(report, **found))
     z_T, noises, latents = (tensors.get(name) for name in ("z_T", "noises", "step_latents"))  # noqa: N806
     z_0, sigmas = tensors["z_0"], tensors["sigmas"]

@@ -175,10 +175,7 @@ def _displaced(queries: _Walk, guiders: list[Any], words: EditWords, mask: Tenso
     def begin(z: Tensor) -> Any:
         found = inversion.trajectory.mapped(lambda latents: latents.to(z))
         z_0 = inversion.z_0.to(z)
-        if known:
-            source = inverted_source(found, z_0)
-        else:
-            source = _renoised(inversion, z_0, found, words)
+        source = inverted_source(found, z_0) if known else _renoised(inversion, z_0, found, words)
         coarse = None
         if mask is not None:
             height, width = z_0.shape[-2:]

@@ -1,9 +1,9 @@
 """The models that ship with the package (text to emoji) as ComfyUI's MODEL, CLIP and VAE.
 
-They let anybody try the nodes without a download, and `comfyui/proof.py` compares ComfyUI with the package on them.  The
-UNet runs as ComfyUI's own, its weights renamed by ComfyUI's own table; so guidance, patches and samplers treat it like a
-checkpoint of Stable Diffusion.  Text encoder and auto-encoder stay those of the package, since ComfyUI's have sizes
-fixed: prompts take no weights like (word:1.2).
+They let anybody try the nodes without a download, and `comfyui.proof` compares ComfyUI with the package on them.  The
+UNet runs as ComfyUI's own, its weights renamed by ComfyUI's own table, so guidance, patches and samplers treat it like
+a checkpoint of Stable Diffusion.  Text encoder and auto-encoder stay those of the package, because the sizes of
+ComfyUI's are fixed.  So prompts take no weights like (word:1.2).
 """
 
 from __future__ import annotations

@@ -239,7 +239,7 @@ def _samples(latent: Mapping[str, Any], model: Model) -> Tensor:
 
 
 def _sampler(sampler: Any) -> tuple[str, dict[str, float]]:
-    """Name of the sampler function, as `comfy.samplers.ksampler` takes it, and those of its options that are numbers."""
+    """Name of the sampler function as `comfy.samplers.ksampler` takes it, and its options that are numbers."""
     function = getattr(sampler, "sampler_function", None)
     name = getattr(function, "__name__", type(sampler).__name__).removeprefix("sample_")
     options = getattr(sampler, "extra_options", {})
@@ -266,7 +266,6 @@ def _told(trajectory: Trajectory) -> Trajectory:
     steps = []
     for report in trajectory.steps:
         measured = {name: getattr(report, name) for name in names}
-        steps.append(
-            replace(report, **{key: None if value is None else _kept(value) for key, value in measured.items()})
-        )
+        kept: dict[str, Any] = {key: None if value is None else _kept(value) for key, value in measured.items()}
+        steps.append(replace(report, **kept))
     return replace(trajectory, steps=tuple(steps))

@@ -79,8 +79,8 @@ def picture(inversion: Inversion) -> Image.Image:
     font = ImageFont.load_default(size=14)
     steps = inversion.trajectory.steps
     shown = steps if len(steps) <= 24 else [steps[round(i * (len(steps) - 1) / 23)] for i in range(24)]
-    pairs = [(step, *(max(step.residuals[index].mean().item(), 1e-12) for index in (0, -1))) for step in shown]
-    values = [value for _, *both in pairs for value in both]
+    pairs = [(step, *_ends(step)) for step in shown]
+    values = [value for step in shown for value in _ends(step)]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)) + 1e-9)
     high = max(high, low + 1)
     figure = Image.new("RGB", (_WIDTH, 2 * _MARGIN + _ROW * (len(pairs) + 2)), _PAPER)
@@ -129,6 +129,12 @@ def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
         whole.paste(one, ((width - one.width) // 2, top))
         top += one.height
     return whole
+
+
+def _ends(step: StepReport) -> tuple[float, float]:
+    """Residuals of the first and the last pass, mean over the pictures."""
+    first, last = (max(step.residuals[index].mean().item(), 1e-12) for index in (0, -1))
+    return first, last
 
 
 def _row_title(inversion: Inversion, step: StepReport) -> str:

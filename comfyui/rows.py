@@ -9,9 +9,9 @@ core works with is
 the noise of EPS and v-prediction models and the velocity of flow (CONST) models.  `measure` runs the sampler function
 once over the whole schedule.  In place of a model stands a probe that answers with random numbers, drawn anew at every
 step; the noise that the sampler draws is random numbers of the probe's too.  So z_t, D, eps and z_s of every step are
-known.  Latents are float64, and the schedule is float32 as in ComfyUI, because a sampler's own rounding of it is a part
-of what has to be undone.  The factors of z_s = p z_t + q D + n eps follow by least squares, and what does not fit them is refused with
-advice on what to use instead.  With D = z_t - s m they give a = p + q and b = -q s.
+known.  The factors of z_s = p z_t + q D + n eps follow by least squares, and what does not fit them is refused with
+advice on what to use instead.  With D = z_t - s m they give a = p + q and b = -q s.  Latents are float64, and the
+schedule is float32 as in ComfyUI, because a sampler's own rounding of it is a part of what has to be undone.
 
 The forward process z_t = alpha z_0 + sigma eps is measured in the same way on the model's own `noise_scaling`.
 """
@@ -32,7 +32,7 @@ from renoise import NotInvertible, StepTable
 __all__ = ["KNOWN", "measure"]
 
 KNOWN = ("euler", "ddim", "euler_ancestral", "lcm", "ddpm")
-"""Names of ComfyUI's samplers whose steps are affine, as `comfyui/proof.py` finds them."""
+"""Names of ComfyUI's samplers whose steps are affine, as `comfyui.proof` finds them."""
 
 _SHAPE = (6, 4, 4, 4)
 _LARGE = 30.0  # standard deviation of the probes: far outside any range that a sampler may clip to

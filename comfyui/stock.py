@@ -78,5 +78,6 @@ def replay_sampler(inversion: Inversion) -> Any:
         return comfy.samplers.ksampler(name, {**options, **drawing})
     except AttributeError as error:
         raise ValueError(
-            f"this ComfyUI has no sampler {name!r}, with which the inversion was made: use ReNoise Edit, which needs none"
+            f"this ComfyUI has no sampler {name!r}, with which the inversion was made: use ReNoise Edit, which needs "
+            "none"
         ) from error

@@ -27,6 +27,7 @@ PACK = Path(__file__).parents[1]
 SOURCE, TARGET = "red apple, blob style", "green apple, blob style"
 PICTURES = ("apple.png", "mirrored.png", "turned.png", "pale.png")
 CLOSE = 1e-5  # largest difference of two replays over the largest value of their latents
+ROUGH = 2e-4  # the same where sigma is 4,500: ComfyUI's sampler adds numbers of that size in float32 (4,500 / 2^24)
 SAME = 0.1  # dB
 
 
@@ -43,7 +44,10 @@ class Results:
 
     def table(self, versions: str) -> str:
         """All lines as a page."""
-        lines = ["<!-- written by: python -m comfyui.proof --comfy /path/to/ComfyUI --table docs/comfyui-table.md -->", ""]
+        lines = [
+            "<!-- written by: python -m comfyui.proof --comfy /path/to/ComfyUI --table docs/comfyui-table.md -->",
+            "",
+        ]
         lines += [f"{versions}", "", "| what | found | |", "|---|---|---|"]
         lines += [f"| {what} | {found} | {'as it must be' if good else '**not**'} |" for what, found, good in self.rows]
         return "\n".join(lines) + "\n"
@@ -52,7 +56,12 @@ class Results:
 def inputs(folder: Path) -> None:
     """Pictures and latents for the workflows."""
     apple = images.fit(images.open_image(renoise.models.EXAMPLE), (64, 64))[0]
-    changed = (apple, ImageOps.mirror(apple), apple.rotate(90), Image.blend(apple, Image.new("RGB", apple.size, "white"), 0.4))
+    changed = (
+        apple,
+        ImageOps.mirror(apple),
+        apple.rotate(90),
+        Image.blend(apple, Image.new("RGB", apple.size, "white"), 0.4),
+    )
     for name, picture in zip(PICTURES, changed, strict=True):
         picture.save(folder / name)
     mask = Image.new("L", apple.size)
@@ -60,7 +69,7 @@ def inputs(folder: Path) -> None:
     mask.convert("RGB").save(folder / "left-half.png")
     apple.resize((192, 128)).save(folder / "hint.png")
     draw = torch.Generator().manual_seed(7)
-    for name, shape in (("tiny-sd", (2, 4, 16, 24)), ("tiny-sd3", (2, 16, 16, 24))):
+    for name, shape in (("tiny-sd", (2, 4, 8, 12)), ("tiny-sd3", (2, 16, 8, 12))):
         coarse = torch.randn(*shape[:2], 4, 6, generator=draw)
         smooth = torch.nn.functional.interpolate(coarse, shape[2:], mode="bicubic") * 4
         tensors = {"latent_tensor": smooth.contiguous(), "latent_format_version_0": torch.tensor([])}
@@ -76,13 +85,6 @@ def decibels(a: Tensor, wanted: Tensor) -> str:
     """Mean PSNR of latents, whose range counts as the peak."""
     peak = wanted.flatten(1).amax(1) - wanted.flatten(1).amin(1)
     return f"{(10 * torch.log10(peak**2 / (a - wanted).square().flatten(1).mean(1))).mean().item():.1f} dB"
-
-
-def save(graph: Graph, **latents: Any) -> dict[str, Any]:
-    """The workflow with a SaveLatent for each of these."""
-    for name, node in latents.items():
-        graph.add("SaveLatent", samples=node, filename_prefix=f"latents/{name}")
-    return graph.nodes
 
 
 def check_package(server: Server, results: Results) -> None:
@@ -103,7 +105,7 @@ def check_package(server: Server, results: Results) -> None:
             empty = graph.add("EmptyLatentImage", width=128, height=128, batch_size=len(PICTURES))
             again = graphs.edited(graph, of, None)
             stock, from_empty = graphs.replays(graph, of), graphs.replays(graph, of, empty)
-            found = server.latents(save(graph, ours=again, stock=stock, empty=from_empty, went_in=of["latent"]))
+            found = server.latents(graph, ours=again, stock=stock, empty=from_empty, went_in=of["latent"])
             ours = metrics.psnr(_decode(pipe, found["ours"]), ceiling)
             worst = (ours - theirs).abs().max().item()
             what = f"emoji-turbo, {sampler}, preset {preset}, {len(PICTURES)} pictures in a batch"
@@ -119,21 +121,23 @@ def check_package(server: Server, results: Results) -> None:
 def _decode(pipe: Any, latents: Tensor) -> Tensor:
     with torch.no_grad():
         pixels = pipe.vae.decode(latents, return_dict=False)[0]
-    return (pixels * 0.5 + 0.5).clamp(0, 1)
+    wanted: Tensor = (pixels * 0.5 + 0.5).clamp(0, 1)
+    return wanted
 
 
 def check_tiny(server: Server, results: Results) -> None:
-    """Random weights of other kinds: reconstruction, and stock replay against ours, batch of 2 of 128 x 192 pixels."""
+    """Random weights of other kinds: reconstruction, and stock replay against ours, batch of 2 of 64 x 96 pixels."""
     cases: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
-        ("tiny-sd", (), {"sampler_name": name}) for name in ("euler", "ddim", "euler_ancestral", "lcm", "ddpm")
+        (kind, (), {"sampler_name": name})
+        for kind in ("tiny-sd", "tiny-sd3")
+        for name in ("euler", "ddim", "euler_ancestral", "lcm", "ddpm")
     ]
-    cases += [("tiny-sd3", (), {"sampler_name": name}) for name in ("euler", "ddim", "euler_ancestral", "lcm", "ddpm")]
     cases += [
         ("tiny-sd", ("v, zero terminal SNR",), {"sampler_name": name}) for name in ("euler", "euler_ancestral", "lcm")
     ]
     cases += [
         ("tiny-sd", (), {"steps": 20, "scheduler": "karras"}),
-        ("tiny-sd", (), {"cfg": 3.0, "sampler_name": "euler_ancestral"}),
+        ("tiny-sd", (), {"cfg": 2.0, "sampler_name": "euler_ancestral"}),
         ("tiny-sd", (), {"denoise": 0.5, "steps": 6}),
         ("tiny-sd3", (), {"steps": 20}),
         ("tiny-sd3", (), {"cfg": 2.0}),
@@ -159,14 +163,14 @@ def check_tiny(server: Server, results: Results) -> None:
             sigmas=sampler.out(1),
             latent_image=of["latent"],
         )
-        found = server.latents(save(graph, ours=again, stock=stock, went_in=of["latent"], drawn=drawn))
+        found = server.latents(graph, ours=again, stock=stock, went_in=of["latent"], drawn=drawn)
         far, ours = distance(found["went_in"], found["ours"]), found["ours"]
         what = f"{kind}, {', '.join([*patches, *(f'{key} {value}' for key, value in words.items())])}"
         close = distance(found["ours"], found["stock"])
         results.add(
             what,
-            f"reconstructed to {decibels(ours, found['went_in'])}; SamplerCustomAdvanced against our replay {close:.1e}",
-            close < CLOSE and far < 1,
+            f"reconstructed to {decibels(ours, found['went_in'])}; stock sampler against our replay {close:.1e}",
+            close < (ROUGH if "zero terminal SNR" in what else CLOSE) and far < 1,
         )
         if (kind, patches, words) == ("tiny-sd", (), {"sampler_name": "euler_ancestral"}):
             plain = found["drawn"]
@@ -194,19 +198,30 @@ def check_edits(server: Server, results: Results) -> None:
         "random_again": graphs.edited(graph, of, TARGET, randomness=0.5, seed=3),
         "random_other": graphs.edited(graph, of, TARGET, randomness=0.5, seed=4),
     }
-    found = server.latents(save(graph, again=again, went_in=of["latent"], **cases))
+    found = server.latents(graph, again=again, went_in=of["latent"], **cases)
     moved = {name: (found[name] - found["went_in"]).square().mean().sqrt().item() for name in (*cases, "again")}
-    results.add("edit with the prompt of the inversion is the replay", f"{distance(found['same'], found['again']):.1e}",
-                distance(found["same"], found["again"]) < CLOSE)
+    results.add(
+        "edit with the prompt of the inversion is the replay",
+        f"{distance(found['same'], found['again']):.1e}",
+        distance(found["same"], found["again"]) < CLOSE,
+    )
     told = f"RMS {moved['plain']:.3f}; strength .25 {moved['weak']:.3f}, preserve .4 {moved['faithful']:.3f}"
-    results.add("edits move the latents, less under strength and preserve", told,
-                0 < moved["weak"] < moved["plain"] and moved["faithful"] < moved["plain"])
+    results.add(
+        "edits move the latents, less under strength and preserve",
+        told,
+        0 < moved["weak"] < moved["plain"] and moved["faithful"] < moved["plain"],
+    )
     right = (found["masked"] - found["went_in"])[..., 9:].abs().max().item()
     left = (found["masked"] - found["went_in"])[..., :8].abs().max().item()
-    results.add("a mask of the left half: largest change in the right half, in the left half",
-                f"{right:.1e}, {left:.2f}", right < 1e-4 < left)
+    results.add(
+        "a mask of the left half: largest change in the right half, in the left half",
+        f"{right:.1e}, {left:.2f}",
+        right < 1e-4 < left,
+    )
     results.add("automatic mask changes less than none", f"RMS {moved['auto']:.3f}", 0 < moved["auto"] < moved["plain"])
-    results.add("guidance away from the source moves further", f"RMS {moved['away']:.3f}", moved["away"] > moved["plain"])
+    results.add(
+        "guidance away from the source moves further", f"RMS {moved['away']:.3f}", moved["away"] > moved["plain"]
+    )
     one, two = distance(found["random"], found["random_again"]), distance(found["random"], found["random_other"])
     results.add("fresh noise: same seed, other seed", f"{one:.1e}, {two:.2f}", one == 0 and two > 0.05)
 
@@ -216,7 +231,7 @@ def check_files(server: Server, results: Results) -> None:
     graph = Graph()
     of = graphs.emoji(graph, [PICTURES[0]], SOURCE)
     graph.add("RenoiseSaveInversion", inversion=of["inversion"], filename_prefix="inversions/proof")
-    before = server.latents(save(graph, edited=graphs.edited(graph, of, TARGET, source_guidance=1.0)))
+    before = server.latents(graph, edited=graphs.edited(graph, of, TARGET, source_guidance=1.0))
     file = "output: inversions/proof_00001.renoise.safetensors"
     for source in (True, False):
         graph = Graph()
@@ -224,13 +239,16 @@ def check_files(server: Server, results: Results) -> None:
         of["inversion"] = graph.add("RenoiseLoadInversion", file=file)
         words = {"source": of["positive"]} if source else {}
         try:
-            after = server.latents(save(graph, edited=graphs.edited(graph, of, TARGET, source_guidance=1.0, **words)))
+            after = server.latents(graph, edited=graphs.edited(graph, of, TARGET, source_guidance=1.0, **words))
             far = distance(before["edited"], after["edited"])
             results.add("edit of a loaded inversion against that of before", f"{far:.1e}", source and far == 0)
         except Failed as error:
-            results.add("the same without its source prompt is refused", str(error), not source and "wire source" in str(error))
+            results.add(
+                "the same without its source prompt is refused", str(error), not source and "wire source" in str(error)
+            )
     try:
-        server.run(graph.nodes | {"9": {"class_type": "RenoiseLoadInversion", "inputs": {"file": "output: ../x"}}})
+        graph.add("RenoiseReport", inversion=graph.add("RenoiseLoadInversion", file="output: ../x"))
+        server.run(graph)
         results.add("a path out of the folders", "was read", False)
     except Failed as error:
         results.add("a path out of the folders is refused", "by the list", "is not in the output" in str(error))
@@ -252,11 +270,9 @@ def check_refusals(server: Server, results: Results) -> None:
     _refused(server, results, "a model of another prediction in the edit", graph, of, "wire the model of then")
 
 
-def _refused(
-    server: Server, results: Results, what: str, graph: Graph, of: dict[str, Any], words: str
-) -> None:
+def _refused(server: Server, results: Results, what: str, graph: Graph, of: dict[str, Any], words: str) -> None:
     try:
-        server.latents(save(graph, ours=graphs.edited(graph, of, None)))
+        server.latents(graph, ours=graphs.edited(graph, of, None))
         results.add(f"{what} is refused", "it was not", False)
     except Failed as error:
         text = str(error).strip().splitlines()[0]
@@ -267,8 +283,8 @@ def check_manners(server: Server, results: Results) -> None:
     """Progress, Cancel, and the report."""
     graph = Graph()
     of = graphs.emoji(graph, [PICTURES[0]], SOURCE, steps=500, sampler_name="euler")
-    save(graph, ours=graphs.edited(graph, of, None))
-    number = server.queue(graph.nodes)
+    graph.add("RenoiseReport", inversion=of["inversion"])
+    number = server.queue(graph)
     time.sleep(3)
     started = time.monotonic()
     server.post("/interrupt", {})
@@ -276,12 +292,15 @@ def check_manners(server: Server, results: Results) -> None:
         server.wait(number, 60)
         results.add("Cancel", "it ran on", False)
     except Failed as error:
-        results.add("Cancel stops between two passes", f"{error} after {time.monotonic() - started:.1f} s",
-                    "interrupted" in str(error))
+        results.add(
+            "Cancel stops between two passes",
+            f"{error} after {time.monotonic() - started:.1f} s",
+            "interrupted" in str(error),
+        )
     graph = Graph()
     of = graphs.emoji(graph, [PICTURES[0]], SOURCE)
     graph.add("RenoiseReport", inversion=of["inversion"], reconstruction=graphs.edited(graph, of, None), vae=of["vae"])
-    told = server.run(graph.nodes)["outputs"]
+    told = server.run(graph)["outputs"]
     text = next(out["text"][0] for out in told.values() if "text" in out)
     results.add("after it the next workflow runs, and the report tells PSNR", text.splitlines()[4], "dB" in text)
 
@@ -299,7 +318,9 @@ CHECKS: dict[str, Callable[[Server, Results], None]] = {
 def main() -> int:
     """Runs the checks; 1 where one fails."""
     parser = argparse.ArgumentParser(prog="python -m comfyui.proof", description=__doc__)
-    parser.add_argument("--comfy", type=Path, required=True, help="folder of a ComfyUI, whose requirements are installed")
+    parser.add_argument(
+        "--comfy", type=Path, required=True, help="folder of a ComfyUI, whose requirements are installed"
+    )
     parser.add_argument("--keep", type=Path, help="folder for all files of the run; by default a temporary one")
     parser.add_argument("--table", type=Path, help="where to write the table")
     parser.add_argument("--only", choices=list(CHECKS), action="append", help="these checks alone")
@@ -313,7 +334,9 @@ def main() -> int:
         started = time.monotonic()
         with running(given.comfy.resolve(), base, PACK) as server:
             stats = server.get("/system_stats")["system"]
-            versions = f"ComfyUI {stats['comfyui_version']}, torch {stats['pytorch_version']}, renoise {renoise.__version__}"
+            versions = (
+                f"ComfyUI {stats['comfyui_version']}, torch {stats['pytorch_version']}, renoise {renoise.__version__}"
+            )
             print(f"{versions}; started in {time.monotonic() - started:.0f} s", flush=True)
             for name in given.only or CHECKS:
                 CHECKS[name](server, results)

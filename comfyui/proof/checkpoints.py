@@ -1,8 +1,8 @@
 """Writes tiny checkpoints with random weights in ComfyUI's format, by ComfyUI's own model classes.
 
-Run by `launch.py` with ComfyUI on the path: `python launch.py checkpoints.py FOLDER`.  The architectures are the smallest
-that ComfyUI's model detection takes for a Stable Diffusion 1.5 and for a Stable Diffusion 3: the width of the first is
-fixed by it, the second is 128 wide.
+Run by `launch.py` with ComfyUI on the path: `python launch.py checkpoints.py FOLDER`.  The architectures are about the
+smallest that ComfyUI's model detection takes for a Stable Diffusion 1.5, whose width it fixes, and for a Stable
+Diffusion 3, which is 128 wide here.
 """
 
 import sys
@@ -57,13 +57,14 @@ MMDIT: dict[str, Any] = {
 
 
 def filled(model: torch.nn.Module, seed: int, scale: float = 1.0) -> dict[str, torch.Tensor]:
-    """Random weights that keep the size of what goes through; norms as they are made."""
+    """Random weights that keep the size of what goes through, but for a weak last layer: networks vary gently."""
     draw = torch.Generator().manual_seed(seed)
     weights = {}
     for name, value in model.state_dict().items():
         drawn = torch.randn(value.shape, generator=draw)
         if value.ndim > 1:
-            weights[name] = scale * drawn / value[0].numel() ** 0.5
+            last = 0.2 if name in ("out.2.weight", "final_layer.linear.weight") else 1.0
+            weights[name] = last * scale * drawn / value[0].numel() ** 0.5
         else:
             weights[name] = 1 + 0.1 * drawn if name.endswith("weight") else 0.1 * drawn
     return weights
@@ -92,7 +93,9 @@ def main() -> None:
     mmdit = filled(MMDiT(**MMDIT), 2)
     save_file({prefix + name: value for name, value in mmdit.items()}, folder / "checkpoints/tiny-sd3.safetensors")
     control = filled(comfy.cldm.cldm.ControlNet(**UNET, hint_channels=3), 4, 0.7)
-    save_file({"control_model." + name: value for name, value in control.items()}, folder / "controlnet/tiny.safetensors")
+    save_file(
+        {"control_model." + name: value for name, value in control.items()}, folder / "controlnet/tiny.safetensors"
+    )
 
 
 main()

@@ -4,6 +4,7 @@ torchvision's wheel looks for compiled operators as it is imported, and does not
 ComfyUI imports torchvision and calls none of them, so their names are registered here.
 """
 
+import importlib
 import os
 import runpy
 import sys
@@ -13,15 +14,16 @@ def register_operators() -> object:
     """Names of operators that torchvision misses, one by one as it asks for them; to be kept while it is used."""
     import torch
 
-    library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     while True:
         try:
-            import torchvision  # noqa: F401
-
+            importlib.import_module("torchvision")
+            return library
+        except ModuleNotFoundError:
             return library
         except RuntimeError as error:
             name = str(error).split("torchvision::")[1].split()[0]
-            library.define(f"{name}() -> ()")
+            library.define(f"{name}() -> ()")  # type: ignore[no-untyped-call]
             for module in [module for module in sys.modules if module.startswith("torchvision")]:
                 del sys.modules[module]
 

@@ -20,10 +20,11 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from comfyui.proof.graphs import Graph
+
 __all__ = ["Failed", "Server", "running"]
 
 HERE = Path(__file__).parent
-Graph = dict[str, Any]
 
 
 class Failed(RuntimeError):  # noqa: N818 - what it says
@@ -35,7 +36,7 @@ class Server:
 
     def __init__(self, port: int, base: Path) -> None:
         self.port, self.base = port, base
-        self._client = uuid.uuid4().hex
+        self._client, self._runs = uuid.uuid4().hex, 0
 
     def get(self, path: str) -> Any:
         """The JSON at a path."""
@@ -56,7 +57,7 @@ class Server:
 
     def queue(self, graph: Graph) -> str:
         """Queues a workflow; returns its id."""
-        number: str = self.post("/prompt", {"prompt": graph, "client_id": self._client})["prompt_id"]
+        number: str = self.post("/prompt", {"prompt": graph.nodes, "client_id": self._client})["prompt_id"]
         return number
 
     def wait(self, number: str, seconds: float = 300) -> dict[str, Any]:
@@ -84,17 +85,21 @@ class Server:
         """Queues a workflow and waits for it."""
         return self.wait(self.queue(graph))
 
-    def latents(self, graph: Graph) -> dict[str, Tensor]:
-        """Runs a workflow; returns the latents of its SaveLatent nodes by the prefix of their names."""
-        shutil.rmtree(self.base / "output/latents", ignore_errors=True)
+    def latents(self, graph: Graph, **wanted: Any) -> dict[str, Tensor]:
+        """Runs a workflow and returns the latents of some of its nodes, by name."""
+        self._runs += 1  # a name of its own for every run, because ComfyUI does not write again what has not changed
+        folder = f"latents/{self._runs}"
+        for name, node in wanted.items():
+            graph.add("SaveLatent", samples=node, filename_prefix=f"{folder}/{name}")
         self.run(graph)
-        files = sorted((self.base / "output/latents").glob("*.latent"))
+        files = (self.base / "output" / folder).glob("*.latent")
         return {file.name.rsplit("_", 2)[0]: load_file(file)["latent_tensor"] for file in files}
 
 
 @contextmanager
 def running(comfy: Path, base: Path, pack: Path) -> Iterator[Server]:
     """A ComfyUI on the CPU with the node pack and the proof's nodes; `base` gets all its files."""
+    shutil.rmtree(base / "output", ignore_errors=True)
     for name in ("custom_nodes", "input", "output", "models"):
         (base / name).mkdir(parents=True, exist_ok=True)
     for name, folder in (("renoise", pack), ("proof", HERE / "nodes")):
