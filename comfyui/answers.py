@@ -133,10 +133,11 @@ def _run(
     disable_pbar: bool,
 ) -> _Result:
     """Drive the job's queries; every block of a query is one pass."""
-    levels = job.table.sigma
+    levels, done = job.table.sigma, 0
     with tqdm(total=job.passes, disable=disable_pbar, desc="renoise") as bar:
 
         def answer(query: Query) -> Tensor:
+            nonlocal done
             sigma = levels[query.step].float()
             blocks = query.z.chunk(len(query.scenes))
             answers = []
@@ -144,7 +145,8 @@ def _run(
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 clean = asks[scene](block, sigma)
                 if callback:
-                    callback(min(int(bar.n), job.passes - 1), clean, block.float(), job.passes)
+                    callback(done, clean, block.float(), job.passes)
+                done += 1
                 bar.update(1)
                 answers.append((block - clean.to(block)) / sigma.to(block))
             return torch.cat(answers)

@@ -114,7 +114,9 @@ def _inversion(header: dict[str, Any], tensors: dict[str, Tensor]) -> Inversion:
         report = StepReport(
             step, float(table.timesteps[step]), table.level(step), passes, tensors[f"steps.{step}.residuals"]
         )
-        found: dict[str, Any] = {name: tensors[key] for name in _REPORTS[1:] if (key := f"steps.{step}.{name}") in tensors}
+        found: dict[str, Any] = {
+            name: tensors[key] for name in _REPORTS[1:] if (key := f"steps.{step}.{name}") in tensors
+        }
         reports.append(replace(report, **found))
     z_T, noises, latents = (tensors.get(name) for name in ("z_T", "noises", "step_latents"))  # noqa: N806
     z_0, sigmas = tensors["z_0"], tensors["sigmas"]

@@ -119,8 +119,9 @@ class _Probe:
         self.calls: list[_Call] = []
         self.extra_args: dict[str, Any] = {"model_options": {}, "seed": 0}
         # where samplers look for the model's noise levels, as they do behind ComfyUI's own wrappers
+        patcher = SimpleNamespace(get_model_object=lambda name: model_sampling, model_options={})
         model = SimpleNamespace(model_sampling=model_sampling)
-        self.inner_model = SimpleNamespace(inner_model=model, model_sampling=model_sampling, model_options={})
+        self.inner_model = SimpleNamespace(inner_model=model, model_patcher=patcher, model_options={})
 
     def __call__(self, x: Tensor, sigma: Tensor, model_options: dict[str, Any], **_: Any) -> Tensor:
         if model_options:

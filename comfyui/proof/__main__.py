@@ -251,7 +251,8 @@ def check_files(server: Server, results: Results) -> None:
         server.run(graph)
         results.add("a path out of the folders", "was read", False)
     except Failed as error:
-        results.add("a path out of the folders is refused", "by the list", "is not in the output" in str(error))
+        good = "is not in the output" in str(error)
+        results.add("a path out of the folders is refused", "by the list" if good else str(error), good)
 
 
 def check_refusals(server: Server, results: Results) -> None:

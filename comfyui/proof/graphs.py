@@ -47,7 +47,13 @@ def emoji(graph: Graph, pictures: list[str], source: str, **invert: Any) -> dict
         image = graph.add("ImageBatch", image1=image, image2=graph.add("LoadImage", image=name))
     latent = graph.add("VAEEncode", pixels=image, vae=loaded.out(2))
     positive = graph.add("CLIPTextEncode", "what it shows", text=source, clip=loaded.out(1))
-    words: dict[str, Any] = {"sampler_name": "euler_ancestral", "scheduler": "simple", "steps": 4, "denoise": 1.0, "cfg": 1.0}
+    words: dict[str, Any] = {
+        "sampler_name": "euler_ancestral",
+        "scheduler": "simple",
+        "steps": 4,
+        "denoise": 1.0,
+        "cfg": 1.0,
+    }
     words |= {"preset": "auto", "passes": 0, "seed": 0} | invert
     found = graph.add("RenoiseInvert", model=loaded.out(0), positive=positive, latent=latent, **words)
     return {"model": loaded.out(0), "clip": loaded.out(1), "vae": loaded.out(2), "inversion": found.out(0)} | {
@@ -62,7 +68,14 @@ def edited(graph: Graph, of: dict[str, Any], prompt: str | None, title: str = ""
     positive = None
     if prompt is not None:
         positive = graph.add("CLIPTextEncode", "what it shall show", text=prompt, clip=of["clip"])
-    words: dict[str, Any] = {"cfg": 1.0, "preserve": 0.0, "strength": 1.0, "source_guidance": 0.0, "randomness": 0.0, "seed": 0}
+    words: dict[str, Any] = {
+        "cfg": 1.0,
+        "preserve": 0.0,
+        "strength": 1.0,
+        "source_guidance": 0.0,
+        "randomness": 0.0,
+        "seed": 0,
+    }
     words |= {"auto_mask": False, "mask_grow": 0, "mask_feather": 0, "positive": positive} | edit
     return graph.add("RenoiseEdit", title, model=of["model"], inversion=of["inversion"], **words)
 
@@ -108,8 +121,15 @@ def tiny(graph: Graph, kind: str, *, patches: tuple[str, ...] = (), cfg: float =
                 "ControlNetApplyAdvanced", positive=positive, negative=negative, control_net=net, image=hint, **reach
             )
             positive, negative = both.out(0), both.out(1)
-    latent = graph.add("LoadLatent", latent=f"{kind}.latent")
-    words: dict[str, Any] = {"sampler_name": "euler", "scheduler": "simple", "steps": 4, "denoise": 1.0, "preset": "auto", "passes": 0}
+    latent = invert.pop("latent", None) or graph.add("LoadLatent", latent=f"{kind}.latent")
+    words: dict[str, Any] = {
+        "sampler_name": "euler",
+        "scheduler": "simple",
+        "steps": 4,
+        "denoise": 1.0,
+        "preset": "auto",
+        "passes": 0,
+    }
     words |= {"seed": 0, "cfg": cfg} | invert
     found = graph.add("RenoiseInvert", model=model, positive=positive, negative=negative, latent=latent, **words)
     return {"model": model, "positive": positive, "negative": negative, "latent": latent, "inversion": found.out(0)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +63,7 @@ def test_options_of_a_sampler_count() -> None:
 
 
 def steps(x: Tensor, sigmas: Tensor, step: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-    for s, t in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for s, t in itertools.pairwise(sigmas):
         x = step(x, s, t)
     return x
 
@@ -117,8 +118,9 @@ def two_noises(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, noise_sam
     return steps(
         x,
         sigmas,
-        lambda x, s, t: model(x, s * x.new_ones(len(x)), **extra_args)
-        + t * (noise_sampler(s, t) + noise_sampler(s, t)),
+        lambda x, s, t: (
+            model(x, s * x.new_ones(len(x)), **extra_args) + t * (noise_sampler(s, t) + noise_sampler(s, t))
+        ),
     )
 
 

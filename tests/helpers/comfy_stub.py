@@ -6,6 +6,7 @@ mixture of two Gaussians per prompt.  `python -m comfyui.proof` runs the nodes i
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from torch import Tensor
 __all__ = ["Interrupted", "Levels", "Model", "State", "install"]
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 - what it says
     """What ComfyUI raises when a user presses Cancel."""
 
 
@@ -70,7 +71,6 @@ class Model:
     sigma_max: float = 14.6
     spread: float = 0.6
     model: Any = field(init=False)
-    load_device: torch.device = torch.device("cpu")
 
     def __post_init__(self) -> None:
         self.levels = (_Flow if self.kind == "flow" else _Noise)(self.kind, self.sigma_max)
@@ -131,7 +131,7 @@ class CFGGuider:
         self.cfg = cfg
 
     def __call__(self, x: Tensor, sigma: Tensor, model_options: Any = None, seed: Any = None) -> Tensor:
-        positive, negative = (cond[0][0] for cond in self.conds)
+        positive, negative = (cond and cond[0][0] for cond in self.conds)
         assert x.dtype == torch.float32
         State.asked.append((positive, float(sigma[0]), len(x)))
         model = self.model_patcher
@@ -157,7 +157,7 @@ def _each(x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def sample_euler(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, callback: Any = None, disable: Any = None):  # type: ignore[no-untyped-def]
-    for s, s_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for s, s_next in itertools.pairwise(sigmas):
         clean = model(x, _each(x, s), **extra_args)
         x = clean + s_next / s * (x - clean)
     return x
@@ -167,7 +167,7 @@ def sample_euler_ancestral(  # type: ignore[no-untyped-def]
     model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, callback=None, disable=None, noise_sampler=None, eta=1.0
 ):
     flow = _levels_of(model).kind == "flow"
-    for s, s_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for s, s_next in itertools.pairwise(sigmas):
         clean = model(x, _each(x, s), **extra_args)
         if s_next == 0:
             return clean
@@ -179,7 +179,7 @@ def sample_euler_ancestral(  # type: ignore[no-untyped-def]
 
 
 def sample_lcm(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, callback=None, disable=None, noise_sampler=None):  # type: ignore[no-untyped-def]
-    for s, s_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for s, s_next in itertools.pairwise(sigmas):
         x = model(x, _each(x, s), **extra_args)
         if s_next > 0:
             x = _levels_of(model).noise_scaling(s_next, noise_sampler(s, s_next), x)
@@ -240,7 +240,11 @@ def install() -> None:
     management, preview = ModuleType("comfy.model_management"), ModuleType("latent_preview")
     management.throw_exception_if_processing_interrupted = throw_exception_if_processing_interrupted  # type: ignore[attr-defined]
     preview.prepare_callback = lambda model, steps: None  # type: ignore[attr-defined]
-    utils, latest, formats = ModuleType("comfy.utils"), ModuleType("comfy_api.latest"), ModuleType("comfy.latent_formats")
+    utils, latest, formats = (
+        ModuleType("comfy.utils"),
+        ModuleType("comfy_api.latest"),
+        ModuleType("comfy.latent_formats"),
+    )
     utils.PROGRESS_BAR_ENABLED = False  # type: ignore[attr-defined]
     latest.io, latest.ui, latest.ComfyExtension = _Io("io"), ModuleType("ui"), object  # type: ignore[attr-defined]
     formats.LatentFormat = object  # type: ignore[attr-defined]
