@@ -39,6 +39,7 @@ class Results:
 
     def add(self, what: str, found: str, good: bool) -> None:
         """One line, shown at once."""
+        found = " ".join(found.split())
         self.rows.append((what, found, good))
         print(f"{'ok  ' if good else 'FAIL'} {what}: {found}", flush=True)
 
@@ -247,6 +248,7 @@ def check_files(server: Server, results: Results) -> None:
                 "the same without its source prompt is refused", str(error), not source and "wire source" in str(error)
             )
     try:
+        graph = Graph()
         graph.add("RenoiseReport", inversion=graph.add("RenoiseLoadInversion", file="output: ../x"))
         server.run(graph)
         results.add("a path out of the folders", "was read", False)

@@ -90,11 +90,12 @@ def opened(graph: Graph, known: dict[str, Any]) -> dict[str, Any]:
         before = [depth[value[0]] for value in node["inputs"].values() if isinstance(value, list)]
         depth[number] = 1 + max(before, default=-1)
     heights = dict.fromkeys(depth.values(), 0)
-    nodes = []
+    nodes: list[dict[str, Any]] = []
     for number, node in graph.nodes.items():
         told = known[node["class_type"]]
         described = {**told["input"].get("required", {}), **told["input"].get("optional", {})}
-        wires, values = [], []
+        wires: list[dict[str, Any]] = []
+        values: list[Any] = []
         for name, (kind, *more) in described.items():
             value, spec = node["inputs"].get(name), more[0] if more else {}
             if isinstance(kind, list) or kind in _WIDGETS:

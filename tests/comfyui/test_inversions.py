@@ -18,7 +18,8 @@ from renoise import ArchiveError
 from renoise.edit_controls import words
 from tests.helpers import comfy_stub as stub
 
-SOURCE, TARGET = ([(1, {})], None), ([(2, {})], None)
+SOURCE: Any = ([(1, {})], None)
+TARGET: Any = ([(2, {})], None)
 PLAIN = words(None, None, 0.0, 0.0, 0)
 LEVELS = {"noise": [14.6, 4.0, 1.5, 0.7, 0.0], "flow": [1.0, 0.9, 0.75, 0.5, 0.0]}
 
@@ -30,7 +31,7 @@ def latent(batch: int = 2, seed: int = 0) -> dict[str, Tensor]:
 
 def found(kind: str = "noise", sampler: str = "euler_ancestral", **given: Any) -> tuple[stub.Model, Inversion]:
     model = stub.Model(kind)
-    options = {"latent": latent(), "sigmas": torch.tensor(LEVELS[kind]), "scene": SOURCE} | given
+    options: dict[str, Any] = {"latent": latent(), "sigmas": torch.tensor(LEVELS[kind]), "scene": SOURCE} | given
     made = invert(
         model,
         options.pop("scene"),

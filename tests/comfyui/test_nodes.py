@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from comfyui import file_nodes, nodes
 from tests.helpers import comfy_stub as stub
 
 PACK = Path(__file__).parents[2] / "comfyui"
+FOLDERS: Any = sys.modules["folder_paths"]
 EXAMPLES = sorted((PACK / "example_workflows").glob("*.json"))
 
 
@@ -25,15 +27,13 @@ EXAMPLES = sorted((PACK / "example_workflows").glob("*.json"))
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("output", "input"):
         (tmp_path / name).mkdir()
-        monkeypatch.setattr(
-            file_nodes.folder_paths, f"get_{name}_directory", lambda name=name: str(tmp_path / name), raising=False
-        )
+        monkeypatch.setattr(FOLDERS, f"get_{name}_directory", lambda name=name: str(tmp_path / name), raising=False)
 
     def save_path(prefix: str, folder: str) -> Any:
         path = Path(folder) / prefix
         return str(path.parent), path.name, 1, "", prefix
 
-    monkeypatch.setattr(file_nodes.folder_paths, "get_save_image_path", save_path, raising=False)
+    monkeypatch.setattr(FOLDERS, "get_save_image_path", save_path, raising=False)
     return tmp_path
 
 

@@ -68,7 +68,7 @@ def steps(x: Tensor, sigmas: Tensor, step: Callable[[Tensor, Tensor, Tensor], Te
     return x
 
 
-def heun(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Tensor:
+def heun(model: Callable[..., Tensor], x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Tensor:
     def step(x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         d = (x - model(x, s * x.new_ones(len(x)), **extra_args)) / s
         if t == 0:
@@ -79,7 +79,7 @@ def heun(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Te
     return steps(x, sigmas, step)
 
 
-def two_step(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Tensor:
+def two_step(model: Callable[..., Tensor], x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Tensor:
     before: list[Tensor] = []
 
     def step(x: Tensor, s: Tensor, t: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def two_step(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -
     return steps(x, sigmas, step)
 
 
-def clipping(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Tensor:
+def clipping(model: Callable[..., Tensor], x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Tensor:
     def step(x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         clean = model(x, s * x.new_ones(len(x)), **extra_args).clamp(-5, 5)
         return clean + t / s * (x - clean)
@@ -99,22 +99,24 @@ def clipping(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -
     return steps(x, sigmas, step)
 
 
-def before_guidance(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Tensor:
+def before_guidance(model: Callable[..., Tensor], x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Tensor:
     options = {"sampler_post_cfg_function": [lambda args: args["denoised"]]}
     return steps(x, sigmas, lambda x, s, t: model(x, s * x.new_ones(len(x)), model_options=options, seed=0))
 
 
-def global_noise(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Tensor:
+def global_noise(model: Callable[..., Tensor], x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Tensor:
     return steps(
         x, sigmas, lambda x, s, t: model(x, s * x.new_ones(len(x)), **extra_args) + 9 * t * torch.randn_like(x)
     )
 
 
-def other_levels(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Tensor:
+def other_levels(model: Callable[..., Tensor], x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Tensor:
     return steps(x, sigmas, lambda x, s, t: model(x, (s + t) / 2 * x.new_ones(len(x)), **extra_args))
 
 
-def two_noises(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, noise_sampler: Any = None, **_: Any) -> Tensor:
+def two_noises(
+    model: Callable[..., Tensor], x: Tensor, sigmas: Tensor, extra_args: Any, noise_sampler: Any = None, **_: Any
+) -> Tensor:
     return steps(
         x,
         sigmas,
@@ -124,7 +126,7 @@ def two_noises(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, noise_sam
     )
 
 
-def broken(model: Any, x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Tensor:
+def broken(model: Callable[..., Tensor], x: Tensor, sigmas: Tensor, extra_args: Any, **_: Any) -> Tensor:
     raise RuntimeError("no")
 
 

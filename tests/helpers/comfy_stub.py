@@ -142,7 +142,7 @@ class CFGGuider:
         self.inner_model = SimpleNamespace(model_sampling=self.model_patcher.levels)
         known = {"denoise_mask", "callback", "disable_pbar", "seed"}
         assert words.keys() <= known
-        extra = {"model_options": {}, "seed": words.get("seed")}
+        extra: dict[str, Any] = {"model_options": {}, "seed": words.get("seed")}
         found: Tensor = sampler.sample(self, sigmas, extra, None, noise, latent * 0.5)
         return found / 0.5
 
