@@ -158,6 +158,7 @@ def main() -> None:
         "--comfy", type=Path, required=True, help="folder of a ComfyUI, whose requirements are installed"
     )
     parser.add_argument("--keep", type=Path, help="folder for all files of the run; by default a temporary one")
+    parser.add_argument("--docs", type=Path, help="folder for the pictures of docs/comfyui.md")
     given = parser.parse_args()
     register_operators()
     folder = PACK / "example_workflows"
@@ -173,6 +174,13 @@ def main() -> None:
             for name in EXAMPLES:
                 written(server, name, folder)
                 print(f"{folder / name}.json", flush=True)
+    if given.docs:
+        rows = [Image.open(folder / f"{name}.png") for name in ("edit", "edit-in-a-mask", "stock-sampler")]
+        whole = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
+        for number, row in enumerate(rows):
+            whole.paste(row, (0, sum(before.height for before in rows[:number])))
+        whole.save(given.docs / "comfyui-edits.png", optimize=True)
+        Image.open(folder / "report-and-file.png").save(given.docs / "comfyui-report.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def running(comfy: Path, base: Path, pack: Path) -> Iterator[Server]:
                     server.get("/system_stats")
                     break
                 except (OSError, urllib.error.URLError):
-                    if process.poll() is not None or time.monotonic() - started > 120:
+                    if process.poll() is not None or time.monotonic() - started > 600:
                         raise Failed((base / "comfy.log").read_text()[-3000:]) from None
                     time.sleep(0.2)
             yield server
