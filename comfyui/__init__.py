@@ -14,10 +14,10 @@ async def comfy_entrypoint() -> Any:
     """The extension with its nodes."""
     from comfy_api.latest import ComfyExtension
 
-    from . import file_nodes, nodes
+    from . import file_nodes, nodes, replay_nodes
 
     class Extension(ComfyExtension):  # type: ignore[misc]
         async def get_node_list(self) -> list[Any]:
-            return [*nodes.NODES, *file_nodes.NODES]
+            return [*nodes.NODES, *replay_nodes.NODES, *file_nodes.NODES]
 
     return Extension()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from renoise.edit_controls import words
 
-from . import edit, emoji, inversion, report, rows, stock
+from . import edit, emoji, inversion, report, rows
 
 __all__ = ["NODES", "InversionType"]
 
@@ -209,52 +209,6 @@ class Edit(io.ComfyNode):  # type: ignore[misc]
         return io.NodeOutput({"samples": made.samples}, made.mask)
 
 
-class ReplaySampler(io.ComfyNode):  # type: ignore[misc]
-    """The sampler of an inversion for SamplerCustomAdvanced."""
-
-    @classmethod
-    def define_schema(cls) -> Any:
-        """Inputs and outputs."""
-        return io.Schema(
-            node_id="RenoiseReplaySampler",
-            display_name="ReNoise Replay Sampler",
-            category=CATEGORY,
-            description="ComfyUI's own sampler, which adds the noise that the inversion found. For "
-            "SamplerCustomAdvanced, together with ReNoise Replay Noise.",
-            inputs=[InversionType.Input("inversion")],
-            outputs=[io.Sampler.Output(display_name="sampler"), io.Sigmas.Output(display_name="sigmas")],
-        )
-
-    @classmethod
-    def execute(cls, inversion: inversion.Inversion) -> Any:
-        """Runs it."""
-        return io.NodeOutput(stock.replay_sampler(inversion), inversion.sigmas.clone())
-
-
-class ReplayNoise(io.ComfyNode):  # type: ignore[misc]
-    """The starting noise of an inversion for SamplerCustomAdvanced."""
-
-    @classmethod
-    def define_schema(cls) -> Any:
-        """Inputs and outputs."""
-        return io.Schema(
-            node_id="RenoiseReplayNoise",
-            display_name="ReNoise Replay Noise",
-            category=CATEGORY,
-            description="The noise from which ComfyUI's own sampler makes the inverted picture, and its latent.",
-            inputs=[InversionType.Input("inversion")],
-            outputs=[io.Noise.Output(display_name="noise"), io.Latent.Output(display_name="latent")],
-        )
-
-    @classmethod
-    def execute(cls, inversion: inversion.Inversion) -> Any:
-        """Runs it."""
-        latent = {"samples": inversion.samples.clone()}
-        if inversion.mask is not None:
-            latent["noise_mask"] = inversion.mask
-        return io.NodeOutput(stock.ReplayNoise(inversion), latent)
-
-
 class Report(io.ComfyNode):  # type: ignore[misc]
     """How an inversion went."""
 
@@ -321,4 +275,4 @@ def _shown(model: Any) -> dict[str, Any]:
     }
 
 
-NODES = (Invert, Edit, ReplaySampler, ReplayNoise, Report, EmojiModel)
+NODES = (Invert, Edit, Report, EmojiModel)

@@ -31,14 +31,14 @@ _WIDE, _GAP = 330, 60
 
 def edit(graph: Graph) -> None:
     """Invert, edit, and the reconstruction beside it."""
-    of = graphs.emoji(graph, [PICTURE], SOURCE)
+    of = graphs.emoji(graph, [PICTURE], SOURCE, preset="fast")
     _shown(graph, of, graphs.edited(graph, of, TARGET), "edited")
     _shown(graph, of, graphs.edited(graph, of, None), "reconstruction")
 
 
 def masked(graph: Graph) -> None:
     """An edit in a mask, whose pixels beyond it are put back by ComfyUI's own node."""
-    of = graphs.emoji(graph, [PICTURE], SOURCE)
+    of = graphs.emoji(graph, [PICTURE], SOURCE, preset="fast")
     mask = graph.add("LoadImageMask", "white: may change", image=MASK, channel="red")
     made = graphs.edited(graph, of, TARGET, mask=mask, mask_feather=4)
     pixels = graph.add("VAEDecode", samples=made, vae=of["vae"])
@@ -49,14 +49,14 @@ def masked(graph: Graph) -> None:
 
 def stock(graph: Graph) -> None:
     """The inversion replayed by ComfyUI's own sampler, with another prompt."""
-    of = graphs.emoji(graph, [PICTURE], SOURCE, sampler_name="lcm")
+    of = graphs.emoji(graph, [PICTURE], SOURCE, sampler_name="lcm", preset="fast")
     of["positive"] = graph.add("CLIPTextEncode", "what it shall show", text=TARGET, clip=of["clip"])
     _shown(graph, of, graphs.replays(graph, of), "by the stock sampler")
 
 
 def reported(graph: Graph) -> None:
     """The inversion in a file, and a report with the PSNR of its reconstruction."""
-    of = graphs.emoji(graph, [PICTURE], SOURCE)
+    of = graphs.emoji(graph, [PICTURE], SOURCE, preset="fast")
     graph.add("RenoiseSaveInversion", inversion=of["inversion"], filename_prefix="inversions/apple")
     told = graph.add(
         "RenoiseReport", inversion=of["inversion"], reconstruction=graphs.edited(graph, of, None), vae=of["vae"]
