@@ -23,7 +23,7 @@ def main() -> None:
     given = parser.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=given.chromium, args=["--no-sandbox", "--no-proxy-server"])
-        page = browser.new_page(viewport={"width": 1600, "height": 900})
+        page = browser.new_page(viewport={"width": 2200, "height": 1240})
         page.set_default_timeout(300_000)
         page.goto(given.server)
         page.wait_for_function("window.app && window.app.graph && window.app.vueAppReady !== false")

@@ -26,7 +26,7 @@ PACK = Path(__file__).parents[1]
 SOURCE, TARGET = "red apple, blob style", "green apple, blob style"
 PICTURE, MASK = "red-apple.png", "right-half.png"
 _WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-_WIDE, _GAP = 330, 60
+_WIDE, _GAP = 300, 40
 
 
 def edit(graph: Graph) -> None:
@@ -111,7 +111,7 @@ def opened(graph: Graph, known: dict[str, Any]) -> dict[str, Any]:
                 links.append([wire, int(value[0]), value[1], int(number), len(wires), kind])
             wires.append({"name": name, "type": kind, "link": wire})
         column = depth[number]
-        tall = 60 + 24 * (len(described) + len(told["output"])) + (200 if node["class_type"] in _PREVIEWS else 0)
+        tall = 40 + 22 * (len(described) + len(told["output"])) + (200 if node["class_type"] in _PREVIEWS else 0)
         place = {"pos": [column * (_WIDE + _GAP), heights[column]], "size": [_WIDE, tall]}
         heights[column] += tall + _GAP
         outputs = [{"name": name, "type": kind} for name, kind in zip(told["output_name"], told["output"], strict=True)]
@@ -140,7 +140,7 @@ def written(server: Server, name: str, folder: Path) -> None:
     panels = [Panel(Image.open(server.base / "input" / PICTURE), "what went in", SOURCE)]
     if name == "edit-in-a-mask":
         panels.append(Panel(Image.open(server.base / "input" / MASK), "mask"))
-    for number, out in told.items():
+    for number, out in sorted(told.items(), key=lambda pair: int(pair[0])):
         for saved in out.get("images", []) if graph.nodes[number]["class_type"] == "SaveImage" else []:
             picture = Image.open(server.base / "output" / saved["subfolder"] / saved["filename"]).convert("RGB")
             title = saved["filename"].rsplit("_", 2)[0]

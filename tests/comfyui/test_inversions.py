@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +14,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from comfyui import archive, edit, report, stock
+from comfyui.answers import answered
 from comfyui.inversion import Inversion, invert
 from renoise import ArchiveError
+from renoise.core.query import Job, Query
 from renoise.edit_controls import words
 from tests.helpers import comfy_stub as stub
 
@@ -94,6 +97,28 @@ def test_passes_are_those_asked_for_and_every_one_is_told() -> None:
     _, inversion = found(passes=7, prepare=prepare)
     assert inversion.trajectory.passes == len(stub.State.asked) == 7
     assert told == [(step, 7) for step in range(7)]
+
+
+def test_every_block_of_a_query_is_asked_of_its_own_scene() -> None:
+    model = stub.Model()
+    guiders = [stub.CFGGuider(model) for _ in range(2)]
+    for number, guider in enumerate(guiders, start=1):
+        guider.set_conds([(number, {})], None)
+    table = found()[1].table
+    points = torch.randn(6, 4, 5, 7, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+    def ask() -> Generator[Query, Tensor, Tensor]:
+        m = yield Query(points, 1, scenes=(0, 1, 0))
+        return m
+
+    sigma = table.sigma[1]
+    m = answered(
+        guiders, latent()["samples"], torch.tensor(LEVELS["noise"]), lambda z: Job(ask(), table, 3), disable_pbar=True
+    )
+    for block, prompt in enumerate((1, 2, 1)):
+        z = points[2 * block : 2 * block + 2]
+        clean = model.clean(z.float(), sigma.float() * torch.ones(2), prompt).double()
+        torch.testing.assert_close(m[2 * block : 2 * block + 2], (z - clean) / float(sigma), rtol=1e-6, atol=1e-6)
 
 
 def test_cancel_stops_before_the_next_pass() -> None:
