@@ -62,7 +62,7 @@ class Invert(io.ComfyNode):  # type: ignore[misc]
                 io.Int.Input(
                     "passes", default=0, min=0, max=100000, tooltip="Network passes in all; 0 for those of the preset."
                 ),
-                io.Int.Input("seed", default=0, min=0, max=_SEEDS, tooltip="Of the noise that the sampler adds."),
+                _seed("Of the noise that the sampler adds."),
                 io.Conditioning.Input("negative", optional=True, tooltip="Counts where cfg is above 1."),
                 io.Sampler.Input("sampler", optional=True, tooltip="In place of sampler_name."),
                 io.Sigmas.Input("sigmas", optional=True, tooltip="In place of scheduler, steps and denoise."),
@@ -156,7 +156,7 @@ class Edit(io.ComfyNode):  # type: ignore[misc]
                     step=0.05,
                     tooltip="Share of fresh noise, for several versions of an edit. Costs passes.",
                 ),
-                io.Int.Input("seed", default=0, min=0, max=_SEEDS, tooltip="Of the fresh noise."),
+                _seed("Of the fresh noise."),
                 io.Boolean.Input("auto_mask", default=False, tooltip="Change only where the prompts disagree."),
                 io.Int.Input("mask_grow", default=0, min=-512, max=512, tooltip="Pixels."),
                 io.Int.Input("mask_feather", default=0, min=0, max=512, tooltip="Pixels."),
@@ -265,6 +265,11 @@ class EmojiModel(io.ComfyNode):  # type: ignore[misc]
     def execute(cls, name: str) -> Any:
         """Runs it."""
         return io.NodeOutput(*emoji.load(name))
+
+
+def _seed(tooltip: str) -> Any:
+    """A seed that stays as it is; a new one for every run, as the editor draws by itself, would invert anew each time."""
+    return io.Int.Input("seed", default=0, min=0, max=_SEEDS, control_after_generate=False, tooltip=tooltip)
 
 
 def _shown(model: Any) -> dict[str, Any]:

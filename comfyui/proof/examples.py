@@ -100,7 +100,7 @@ def opened(graph: Graph, known: dict[str, Any]) -> dict[str, Any]:
             value, spec = node["inputs"].get(name), more[0] if more else {}
             if isinstance(kind, list) or kind in _WIDGETS:
                 values.append(spec.get("default") if value is None else value)
-                if spec.get("control_after_generate") or (name == "seed" and "control_after_generate" in spec):
+                if spec.get("control_after_generate", name in ("seed", "noise_seed")):
                     values.append("fixed")
                 if spec.get("image_upload"):
                     values.append("image")
