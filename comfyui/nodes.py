@@ -268,7 +268,7 @@ class EmojiModel(io.ComfyNode):  # type: ignore[misc]
 
 
 def _seed(tooltip: str) -> Any:
-    """A seed that stays as it is; a new one for every run, as the editor draws by itself, would invert anew each time."""
+    """A seed that stays as it is, since one that the editor draws for every run would invert anew each time."""
     return io.Int.Input("seed", default=0, min=0, max=_SEEDS, control_after_generate=False, tooltip=tooltip)
 
 
