@@ -115,11 +115,12 @@ def edit(
     Raises:
         ValueError: another kind of model, a mask that is black everywhere, or a source that is needed and not there.
     """
+    words = words.guided(cfg)
     given = mask.given if mask.given is not None or mask.auto else inversion.mask
     if words.plain and given is None and not mask.auto:
         return reconstruct(model, inversion, scene, cfg, **shown)
     _check(model, inversion)
-    asks_source = words.randomness > 0 or words.source_guidance > 0
+    asks_source = words.randomness > 0 or bool(words.source_guidance)
     guiders = [guider(model, scene, cfg)]
     if asks_source:
         guiders.append(guider(model, _source(inversion, source), inversion.cfg))

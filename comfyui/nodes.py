@@ -12,7 +12,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from renoise.edit_controls import words
+from renoise.edit_controls import PRESERVE, words
 
 from . import edit, emoji, inversion, report, rows
 
@@ -130,7 +130,8 @@ class Edit(io.ComfyNode):  # type: ignore[misc]
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How much stays where the prompts agree: 0 creative, 0.2 balanced, 0.4 faithful.",
+                    tooltip="How much stays where the prompts agree: "
+                    + ", ".join(f"{value:g} {name}" for name, value in PRESERVE.items()),
                 ),
                 io.Float.Input(
                     "strength",
@@ -142,11 +143,12 @@ class Edit(io.ComfyNode):  # type: ignore[misc]
                 ),
                 io.Float.Input(
                     "source_guidance",
-                    default=0.0,
-                    min=0.0,
+                    default=-1.0,
+                    min=-1.0,
                     max=10.0,
                     step=0.1,
-                    tooltip="How far the edit is pushed away from the prompt of the inversion. Costs passes.",
+                    tooltip="How far the edit is pushed away from the prompt of the inversion, which costs passes; "
+                    "-1: what suits preserve and cfg.",
                 ),
                 io.Float.Input(
                     "randomness",
@@ -191,7 +193,7 @@ class Edit(io.ComfyNode):  # type: ignore[misc]
         source_negative: Any = None,
     ) -> Any:
         """Runs it."""
-        asked = words(preserve, strength, source_guidance, randomness, seed)
+        asked = words(preserve, strength, None if source_guidance < 0 else source_guidance, randomness, seed)
         of_source = None if source is None else (source, source_negative)
         if positive is None:
             made = edit.reconstruct(model, inversion, of_source, **_shown(model))

@@ -162,7 +162,7 @@ def check_edits(server: Server, results: Results) -> None:
         "plain": graphs.edited(graph, of, TARGET),
         "same": graphs.edited(graph, of, SOURCE),
         "weak": graphs.edited(graph, of, TARGET, strength=0.25),
-        "faithful": graphs.edited(graph, of, TARGET, preserve=0.4),
+        "faithful": graphs.edited(graph, of, TARGET, preserve=0.6, source_guidance=0.0),
         "masked": graphs.edited(graph, of, TARGET, mask=mask),
         "auto": graphs.edited(graph, of, TARGET, auto_mask=True),
         "away": graphs.edited(graph, of, TARGET, source_guidance=1.0),
@@ -177,7 +177,7 @@ def check_edits(server: Server, results: Results) -> None:
         f"{distance(found['same'], found['again']):.1e}",
         distance(found["same"], found["again"]) < CLOSE,
     )
-    told = f"RMS {moved['plain']:.3f}; strength .25 {moved['weak']:.3f}, preserve .4 {moved['faithful']:.3f}"
+    told = f"RMS {moved['plain']:.3f}; strength .25 {moved['weak']:.3f}, preserve .6 {moved['faithful']:.3f}"
     results.add(
         "edits move the latents, less under strength and preserve",
         told,

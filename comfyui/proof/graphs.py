@@ -72,7 +72,7 @@ def edited(graph: Graph, of: dict[str, Any], prompt: str | None, title: str = ""
         "cfg": 1.0,
         "preserve": 0.0,
         "strength": 1.0,
-        "source_guidance": 0.0,
+        "source_guidance": -1.0,
         "randomness": 0.0,
         "seed": 0,
     }

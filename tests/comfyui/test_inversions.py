@@ -202,6 +202,15 @@ def test_guidance_away_from_the_source_asks_both_prompts_at_the_same_levels() ->
     assert far > near
 
 
+def test_a_gate_brings_the_guidance_that_goes_with_it() -> None:
+    model, inversion = found()
+    asked = words(0.6, None, None, 0.0, 0)
+    made = edit.edit(model, inversion, TARGET, asked, edit.MaskWords(), disable_pbar=True)
+    same = edit.edit(model, inversion, TARGET, words(0.6, None, 1.0, 0.0, 0), edit.MaskWords(), disable_pbar=True)
+    assert torch.equal(made.samples, same.samples)
+    assert made.passes == 7  # one for each of four steps, and one more for each but the first
+
+
 def test_fresh_noise_depends_on_its_seed_alone() -> None:
     model, inversion = found()
     one, same, other = (
