@@ -196,7 +196,7 @@ def test_guidance_away_from_the_source_asks_both_prompts_at_the_same_levels() ->
     made = edit.edit(model, inversion, TARGET, away, edit.MaskWords(), disable_pbar=True)
     assert made.passes == len(stub.State.asked)
     prompts = {prompt: [level for one, level, _ in stub.State.asked if one == prompt] for prompt in (1, 2)}
-    assert prompts[1] == prompts[2]
+    assert prompts[1] == prompts[2][1:]  # at the first step both latents are the same, and the source's is known
     plain = edit.edit(model, inversion, TARGET, PLAIN, edit.MaskWords(), disable_pbar=True)
     far, near = ((one.samples - inversion.samples).square().mean() for one in (made, plain))
     assert far > near
