@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -96,6 +97,16 @@ def test_denoise_inverts_the_end_of_a_longer_schedule() -> None:
     words |= {"steps": 3, "denoise": 0.5}
     inversion, _ = nodes.Invert.execute(model=model, positive=[(1, {})], latent=picture, **words).args
     torch.testing.assert_close(inversion.sigmas, stub.calculate_sigmas(model.levels, "simple", 6)[-4:])
+
+
+def test_the_nodes_need_neither_diffusers_nor_transformers() -> None:
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('diffusers', 'transformers', 'accelerate')); "
+        "from tests.helpers import comfy_stub; comfy_stub.install(); "
+        "import comfyui.nodes, comfyui.replay_nodes, comfyui.file_nodes"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PACK.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_pack_is_ready_for_the_registry() -> None:
