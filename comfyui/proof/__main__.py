@@ -19,6 +19,21 @@ from comfyui.proof.server import running
 from renoise import images
 
 PACK = Path(__file__).parents[1]
+INTRODUCTION = """# In a real ComfyUI
+
+<!-- written by: python -m comfyui.proof --comfy /path/to/ComfyUI --table docs/comfyui-table.md -->
+
+Everything here ran through ComfyUI's HTTP API and its own executor, on a CPU. Distances are the largest difference over
+the largest value. [What it means](comfyui.md).
+"""
+TITLES = {
+    "package": "The shipped model, against the package",
+    "tiny": "Random weights of other kinds, with patches",
+    "edits": "Edits",
+    "files": "Files",
+    "refusals": "What is refused",
+    "manners": "Cancel, and the report",
+}
 
 
 def inputs(folder: Path) -> None:
@@ -44,6 +59,13 @@ def inputs(folder: Path) -> None:
         save_file(tensors, folder / f"{name}.latent")
 
 
+def kept(page: Path, name: str, section: str) -> None:
+    """Puts the section of a group of checks into the page, in place of an earlier one of the same title."""
+    sections = page.read_text().split("\n## ")[1:] if page.exists() else []
+    known = {part.split("\n", 1)[0]: f"## {part.rstrip()}\n" for part in sections} | {TITLES[name]: section}
+    page.write_text("\n".join([INTRODUCTION, *(known[title] for title in TITLES.values() if title in known)]))
+
+
 def main() -> int:
     """Runs the checks; 1 where one fails."""
     parser = argparse.ArgumentParser(prog="python -m comfyui.proof", description=__doc__)
@@ -54,8 +76,8 @@ def main() -> int:
     parser.add_argument("--table", type=Path, help="where to write the table")
     parser.add_argument("--only", choices=list(CHECKS), action="append", help="these checks alone")
     given = parser.parse_args()
-    kept = register_operators()  # noqa: F841 - torchvision looks for them later too
-    results = Results()
+    operators = register_operators()  # noqa: F841 - torchvision looks for them later too
+    failed = False
     with tempfile.TemporaryDirectory() as temporary:
         base = given.keep or Path(temporary)
         (base / "input").mkdir(parents=True, exist_ok=True)
@@ -68,10 +90,12 @@ def main() -> int:
             )
             print(f"{versions}; started in {time.monotonic() - started:.0f} s", flush=True)
             for name in given.only or CHECKS:
+                results = Results()
                 CHECKS[name](server, results)
-    if given.table:
-        given.table.write_text(results.table(versions))
-    return 0 if all(good for *_, good in results.rows) else 1
+                failed |= not all(good for *_, good in results.rows)
+                if given.table:
+                    kept(given.table, name, results.section(TITLES[name], versions))
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -37,13 +37,9 @@ class Results:
         self.rows.append((what, found, good))
         print(f"{'ok  ' if good else 'FAIL'} {what}: {found}", flush=True)
 
-    def table(self, versions: str) -> str:
-        """All lines as a page."""
-        lines = [
-            "<!-- written by: python -m comfyui.proof --comfy /path/to/ComfyUI --table docs/comfyui-table.md -->",
-            "",
-        ]
-        lines += [f"{versions}", "", "| what | found | |", "|---|---|---|"]
+    def section(self, title: str, versions: str) -> str:
+        """All lines as a section of a page."""
+        lines = [f"## {title}", "", versions, "", "| what | found | |", "|---|---|---|"]
         lines += [f"| {what} | {found} | {'as it must be' if good else '**not**'} |" for what, found, good in self.rows]
         return "\n".join(lines) + "\n"
 
