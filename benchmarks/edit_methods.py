@@ -76,13 +76,13 @@ class Batch:
     seed: int
     inversions: dict[str, renoise.Inversion] = field(default_factory=dict)
 
-    def inverted(self, name: str, settings: Settings) -> renoise.Inversion:
-        """The inversion of this name, with the latents of every step."""
+    def inverted(self, name: str, settings: Settings, *, told: bool = True) -> renoise.Inversion:
+        """The inversion of this name, with the latents of every step, and with the empty prompt if nothing is told."""
         if name not in self.inversions:
             self.inversions[name] = renoise.invert(
                 self.pipe,
                 images.to_pil(self.pixels),
-                self.source_prompts,
+                self.source_prompts if told else None,
                 preset=settings,
                 seed=self.seed,
                 keep_latents=True,
@@ -137,16 +137,19 @@ def edit_methods(sampler: Sampler) -> list[EditMethod]:
         methods.append(EditMethod(f"{dial}, drawn", "ours, drawn", _without_inversion(dial)))
     automatic = _inverted("swap, default preset", default, preserve="balanced", mask="auto")
     methods.append(EditMethod("balanced, automatic mask", "ours, inverted", automatic))
+    for dial in (None, "balanced"):
+        made = _inverted("no source prompt", default, told=False, preserve=dial)
+        methods.append(EditMethod(f"{dial or 'swap'}, no source prompt", "no source prompt", made))
     for share in (0.5, 0.8):
         methods.append(EditMethod(f"default swap, faded {share:g}", "fading (null)", _faded(default, share)))
     return methods
 
 
-def _inverted(name: str, settings: Settings, **controls: Any) -> Callable[[Batch], Made]:
+def _inverted(name: str, settings: Settings, *, told: bool = True, **controls: Any) -> Callable[[Batch], Made]:
     """An edit along the inversion of this name."""
 
     def make(batch: Batch) -> Made:
-        inversion = batch.inverted(name, settings)
+        inversion = batch.inverted(name, settings, told=told)
         edited = inversion.edit(batch.prompts, progress=renoise.Progress(), **controls)
         return _pixels(edited), inversion.passes + edited[0].passes
 

@@ -97,7 +97,8 @@ def measure(args: argparse.Namespace, records: Records) -> None:
             todo = [
                 method
                 for method in edit_methods(sampler)
-                if not records.has(depends[method.name], name, method.name, str(seed))
+                if (not args.only or method.name in args.only)
+                and not records.has(depends[method.name], name, method.name, str(seed))
             ]
             rows: dict[str, list[Row]] = {method.name: [] for method in todo}
             with tqdm(total=len(numbers) * 2 * len(todo), desc=f"{name}, seed {seed}", unit="edit") as bar:
@@ -172,6 +173,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="pictures; by default all that have a natural edit")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--sampler", action="append", choices=tuple(SAMPLERS))
+    parser.add_argument("--only", action="append", metavar="METHOD", help="measure these methods alone")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results")
     parser.add_argument("--docs-only", action="store_true", help="write the page from the records, measure nothing")
     args = parser.parse_args()
