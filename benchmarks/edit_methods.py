@@ -137,9 +137,9 @@ def edit_methods(sampler: Sampler) -> list[EditMethod]:
         methods.append(EditMethod(f"{dial}, drawn", "ours, drawn", _without_inversion(dial)))
     automatic = _inverted("swap, default preset", default, preserve="balanced", mask="auto")
     methods.append(EditMethod("balanced, automatic mask", "ours, inverted", automatic))
-    for dial in (None, "balanced"):
-        made = _inverted("no source prompt", default, told=False, preserve=dial)
-        methods.append(EditMethod(f"{dial or 'swap'}, no source prompt", "no source prompt", made))
+    for held in (None, "balanced"):
+        made = _inverted("no source prompt", default, told=False, preserve=held)
+        methods.append(EditMethod(f"{held or 'swap'}, no source prompt", "no source prompt", made))
     for share in (0.5, 0.8):
         methods.append(EditMethod(f"default swap, faded {share:g}", "fading (null)", _faded(default, share)))
     return methods
