@@ -156,7 +156,7 @@ def refusing() -> Any:
 def test_mistakes_are_named_before_any_work(
     change: dict[str, Any], kind: type[Exception], message: str, refusing: Any
 ) -> None:
-    arguments = {"image": PICTURES[0], "source_prompt": "a cat", "prompt": "a dog", "preset": SETTINGS}
+    arguments: dict[str, Any] = {"image": PICTURES[0], "source_prompt": "a cat", "prompt": "a dog", "preset": SETTINGS}
     with pytest.raises(kind, match=message):
         renoise.edit(refusing, **{**arguments, **change})
     with pytest.raises(NetworkRanError):

@@ -69,7 +69,7 @@ def saved(inversion: renoise.Inversion, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_several_prompts_and_dials_are_numbered_pictures(saved: Path, inversion: renoise.Inversion) -> None:
-    prompts, dials = ["pear, blob style", "tomato, blob style"], ["balanced", 0.2]
+    prompts, dials = ["pear, blob style", "tomato, blob style"], list[str | float](["balanced", 0.2])
     options = [word for prompt in prompts for word in ("--to", prompt)]
     options += [word for dial in dials for word in ("--preserve", str(dial))]
     result = run("edit", saved, *options, "-o", "all.png")

@@ -86,8 +86,7 @@ def test_passes_are_rows_of_the_network(name: str) -> None:
         rows.clear()
         with network.register_forward_pre_hook(count, with_kwargs=True):
             edits = inversion.edit(**target(inversion), **controls)  # type: ignore[arg-type]
-        print(name, controls, rows, edits[0].passes)
-        assert sum(rows) // 2 in (edits[0].passes, edits[0].passes + 1, edits[0].passes + 2)
+        assert sum(rows) // 2 - edits[0].passes in range(3), rows  # a rehearsal of each scene may run the network
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -124,7 +123,7 @@ def test_a_batch_equals_its_pictures_one_by_one(name: str) -> None:
     automatic = both.edit(**target(both), mask="auto", **controls)
     for row, picture in enumerate(pictures(size)):
         own = both._editable.row(row).scene
-        given = {"prompt": own.prompts and own.prompts[0], "pipe_kwargs": dict(own.pipe_kwargs)}
+        given: dict[str, Any] = {"prompt": own.prompts and own.prompts[0], "pipe_kwargs": dict(own.pipe_kwargs)}
         alone = renoise.invert(pipe, picture, preset=settings(STEPS, 2), size=size, keep_latents=True, **given)
         other = replace(both._editable, scene=another(both.scene)).row(row).scene
         asked: dict[str, Any] = {"prompt": other.prompts and other.prompts[0], "pipe_kwargs": dict(other.pipe_kwargs)}
@@ -179,13 +178,11 @@ def test_a_pipelines_own_loop_says_why_it_cannot_ask_with_two_guidance_scales(so
 def test_embeddings_in_place_of_prompts_without_inversion() -> None:
     pipe = tiny_flow.flux()
     size, given = size_of(pipe), embeddings(pipe)
-    swapped = {key: value.flip(0) if value.ndim == 3 or len(value) == 2 else value for key, value in given.items()}
     options: dict[str, Any] = {"preset": settings(STEPS), "size": size}
     with pytest.raises(ValueError, match="no prompt: pass prompt="):
         renoise.edit(pipe, pictures(size), None, None, **options)
     same = renoise.edit(pipe, pictures(size), None, None, pipe_kwargs=given, **options)
     assert [edit.passes for edit in same] == [0, 0]
-    assert swapped.keys() == given.keys()
 
 
 def test_the_scene_of_the_tiny_pipelines_differs_between_its_pictures() -> None:

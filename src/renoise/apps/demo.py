@@ -59,9 +59,12 @@ def figure(pipe: Any, *, seed: int = 0) -> tuple[Image.Image, list[str]]:
     for title, result in found.items():
         picture = result.reconstruct()
         score = float(metrics.psnr(images.to_tensor([picture]), inversion.pixels.cpu())[0])
-        above.append(Panel(picture, title, f"{score:.1f} dB\n{result.passes} passes, {result.seconds:.1f} s"))
+        above.append(Panel(picture, title, f"{score:.1f} dB\n{result.passes} passes"))
     below = _edits(inversion, f"preset {name}")
-    lines = [f"{panel.title}: {panel.caption}".replace("\n", ", ") for panel in above + below]
+    seconds = {title: f", {result.seconds:.1f} s" for title, result in found.items()}  # not in the figure: they vary
+    lines = [
+        f"{panel.title}: {panel.caption}".replace("\n", ", ") + seconds.get(panel.title, "") for panel in above + below
+    ]
     return _stacked(comparison(above), comparison(below)), lines
 
 

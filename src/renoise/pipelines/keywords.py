@@ -220,4 +220,6 @@ def same(a: Any, b: Any) -> bool:
     """Whether two values of a keyword or an argument are equal, tensors included."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape and bool((a == b).all())
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):  # such as embeddings of unlike lengths
+        return len(a) == len(b) and all(same(one, other) for one, other in zip(a, b, strict=True))
     return type(a) is type(b) and bool(a == b)
