@@ -82,7 +82,9 @@ def test_beyond_the_mask_and_its_feather_the_pixels_are_those_of_the_input(
 def test_five_chained_edits_keep_what_no_mask_touched(inv: renoise.Inversion) -> None:
     """Other prompts, masks and dials: in the pixels, in the source of the next edit and in its latents."""
     may = np.zeros((32, 32), dtype=bool)
-    result, controls = inv, [{"preserve": 0.5}, {"strength": 0.5}, {"randomness": 1.0}, {"guidance_scale": 3.0}, {}]
+    result: Any = inv
+    controls: list[dict[str, Any]] = [{"preserve": 0.5}, {"strength": 0.5}, {"randomness": 1.0}]
+    controls += [{"guidance_scale": 3.0}, {}]
     for number, more in enumerate(controls):
         mask = np.zeros((32, 32), dtype=bool)
         mask[8 + number : 16, 4 : 12 + number] = True
@@ -175,7 +177,7 @@ def test_more_is_kept_the_higher_the_dial(inv: renoise.Inversion) -> None:
 
 
 def test_several_prompts_and_dials_nest(inv: renoise.Inversion) -> None:
-    prompts, dials = ["a dog", "a cat", "rain"], ["balanced", 0.0]
+    prompts, dials = ["a dog", "a cat", "rain"], list[float | str](["balanced", 0.0])
     table = inv.edit(prompts, preserve=dials)
     assert [[edit.prompt for edit in row] for row in table] == [[prompt] * 2 for prompt in prompts]
     assert table[0][0].tobytes() == inv.edit("a dog", preserve="balanced").tobytes()
@@ -223,7 +225,7 @@ def test_source_guidance_goes_further(inv: renoise.Inversion) -> None:
 
 
 def test_negative_prompts_and_guidance_of_an_edit_with_controls(inv: renoise.Inversion) -> None:
-    given = [{}, {"guidance_scale": 3.0}, {"guidance_scale": 3.0, "negative_prompt": "a cat"}]
+    given: list[dict[str, Any]] = [{}, {"guidance_scale": 3.0}, {"guidance_scale": 3.0, "negative_prompt": "a cat"}]
     edits = [inv.edit("a dog", preserve=0.4, **more) for more in given]
     assert len({edit.tobytes() for edit in edits}) == 3
     unguided = inv.edit("a dog", preserve=0.4, negative_prompt="rain", source_guidance=0)
