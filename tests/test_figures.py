@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from renoise import figures as report
-from renoise.figures import Panel, comparison, sheet
+from renoise.figures import Panel, comparison, grid, sheet
 
 WHITE = (255, 255, 255)
 
@@ -135,6 +137,44 @@ def test_sheet_reads_like_text() -> None:
     assert sheet(pictures[:2], columns=9).width < figure.width  # no empty columns
 
 
+def test_a_grid_has_every_picture_in_its_row_and_column() -> None:
+    pictures = [[noise(64, 64, 3 * row + column) for column in range(3)] for row in range(2)]
+    figure = grid(pictures, ["one", "two"], ["a", "b", "c"], side=128)
+    places = [[found(figure, p.resize((128, 128), Image.Resampling.NEAREST)) for p in row] for row in pictures]
+    lefts = [[place[0] for place in row if place] for row in places]
+    tops = [[place[1] for place in row if place] for row in places]
+    assert lefts[0] == lefts[1] == sorted(lefts[0])
+    assert lefts[0][1] - lefts[0][0] == lefts[0][2] - lefts[0][1] > 128
+    assert [len(set(row)) for row in tops] == [1, 1]
+    assert tops[1][0] - tops[0][0] == lefts[0][1] - lefts[0][0]
+    assert figure.width - (lefts[0][2] + 128) == figure.height - (tops[1][0] + 128)  # margins alike
+    first, below = (tops[0][0], tops[0][0] + 128), (tops[1][0], tops[1][0] + 128)
+    for top, bottom in (first, below):
+        assert ink(figure, (0, top, lefts[0][0] - 2, bottom)) > 20  # a title at the left of its row
+    assert ink(figure, (0, first[1] + 2, lefts[0][0] - 2, below[0] - 2)) == 0
+    for left in lefts[0]:
+        assert ink(figure, (left, 0, left + 128, first[0] - 2)) > 5  # and one above its column
+
+
+def test_a_grid_without_titles_is_pictures_alone() -> None:
+    rows = [[noise(64, 64)] * 2]
+    plain, above, beside = grid(rows), grid(rows, None, ["a", "b"]), grid(rows, ["a"])
+    assert (plain.width, plain.height) == (above.width, beside.height)
+    assert above.height > plain.height
+    assert beside.width > plain.width
+    assert found(plain, noise(64, 64).resize((128, 128), Image.Resampling.NEAREST)) == (20, 20)
+
+
+def test_words_of_a_grid_stay_beside_their_row() -> None:
+    long = "supercalifragilisticexpialidocious and much more than four lines can hold " * 4
+    white = Image.new("RGB", (64, 64), "white")
+    figure = grid([[white], [white], [white]], ["", long, ""], side=128)
+    top = 20 + 128 + 10  # the gap is a twelfth of the side
+    assert ink(figure, (0, top, 20 + 128, top + 128)) > 200
+    assert ink(figure, (0, 0, figure.width, top)) == ink(figure, (0, top + 128, figure.width, figure.height)) == 0
+    assert ink(figure, (20 + 128 + 2, 0, figure.width, figure.height)) == 0
+
+
 def test_figures_say_what_they_need() -> None:
     white = Image.new("RGB", (8, 8), "white")
     with pytest.raises(ValueError, match="at least one Panel"):
@@ -149,6 +189,18 @@ def test_figures_say_what_they_need() -> None:
         sheet([white, white], ["one"])
     with pytest.raises(ValueError, match="columns 0"):
         sheet([white], columns=0)
+    wrong: list[tuple[list[list[Image.Image]], dict[str, Any], str]] = [
+        ([], {}, "a grid needs at least one image"),
+        ([[], []], {}, "a grid needs at least one image"),
+        ([[white], [white, white]], {}, r"rows of a grid have \[1, 2\] images"),
+        ([[white]], {"row_titles": ["a", "b"]}, "2 row titles for 1 rows"),
+        ([[white]], {"column_titles": []}, "0 column titles for 1 columns"),
+        ([[white]], {"side": 10}, "side 10"),
+        ([[Image.new("RGB", (0, 0))]], {}, "no pixels"),
+    ]
+    for rows, options, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            grid(rows, **options)
 
 
 def test_names_are_sorted() -> None:

@@ -7,13 +7,14 @@ in `renoise.core.editing`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from renoise import images
 from renoise.core.checks import keywords, pixel_size
-from renoise.core.progress import Progress
+from renoise.core.progress import Progress, checked
 from renoise.core.settings import Settings
 from renoise.edited import EditRequest, edit_pictures
 from renoise.editing import Editable
@@ -72,6 +73,7 @@ def edit(
         Cancelled, ImageError, NotInvertible, RuntimeError, TypeError, ValueError: as `renoise.invert` and
             `renoise.Inversion.edit`.
     """
+    checked(progress)
     adapter, size = Adapter(pipe), pixel_size(size)
     settings = chosen_settings(adapter, preset, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
     sources, batched = images.listed(image)
@@ -96,16 +98,17 @@ def edit(
     )
     fitted = [images.fit(images.open_image(source), target) for source in sources]
     pixels = images.to_tensor([picture for picture, _ in fitted]).to(adapter.device)
-    with adapter.turn(), adapter.freeing():
-        z_0 = adapter.codec.encode(pixels)
     source = Editable(
         pipe=pipe,
         scene=scene,
         settings=settings,
         driver=chosen,
-        z_0=z_0,
+        z_0=torch.empty(0),  # until the picture is encoded
         pixels=pixels,
         boxes=tuple(box for _, box in fitted),
         batched=batched,
     )
-    return edit_pictures(source, request, progress)
+    request.check(adapter, source)
+    with adapter.turn(), adapter.freeing():
+        z_0 = adapter.codec.encode(pixels)
+    return edit_pictures(replace(source, z_0=z_0), request, progress)

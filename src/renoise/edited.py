@@ -44,7 +44,7 @@ class Edited(Image.Image):
         self.passes, self.mask, self._source = passes, mask, source
 
     def __reduce__(self) -> Any:
-        return self.copy().__reduce_ex__(2)
+        return _plain, (self.copy(),)
 
     @property
     def latents(self) -> Tensor:
@@ -90,6 +90,11 @@ class Edited(Image.Image):
         return edit_pictures(self._source, request, progress)
 
 
+def _plain(picture: Image.Image) -> Image.Image:
+    """What pickle calls to make a plain picture of a copy."""
+    return picture
+
+
 @dataclass(frozen=True, eq=False)
 class EditRequest:
     """The arguments of an edit as a user gave them; see `renoise.Inversion.edit`."""
@@ -116,13 +121,22 @@ class EditRequest:
             return [replace(self, preserve=value) for value in self.preserve]
         return []
 
-    def check(self, source: Editable) -> None:
-        """Refuses controls that cannot work, in all of the edits that are asked for."""
+    def check(self, adapter: Adapter, source: Editable) -> None:
+        """Refuses what cannot work, in all of the edits that are asked for; of the source it reads no latents."""
         several = self.several(source)
         for one in several:
-            one.check(source)
-        if not several:
-            self.words()
+            one.check(adapter, source)
+        if several:
+            return
+        asked, _ = self.words(), self.masks(source)
+        table = known_steps(adapter, source)
+        kept_steps(source.settings.num_inference_steps if table is None else len(table), asked.strength)
+        adapter.call(self.scene(source), source.settings.num_inference_steps, source.size, len(source.pixels))
+
+    def scene(self, source: Editable) -> Scene:
+        """What the edit is to show."""
+        given = keywords("pipe_kwargs", self.pipe_kwargs)
+        return edited_scene(source, self.prompt, self.negative_prompt, self.guidance_scale, given)
 
     def words(self) -> EditWords:
         """Checked controls."""
@@ -134,7 +148,8 @@ class EditRequest:
         if self.mask is None:
             return None
         automatic = isinstance(self.mask, str) and self.mask == "auto"
-        return MaskWords(None if automatic else masks.opened(self.mask, source.boxes, source.size), grow, feather)
+        opened = None if automatic else masks.opened(self.mask, source.boxes, source.size)
+        return MaskWords(opened, source.boxes, grow, feather)
 
 
 Replay = Callable[[Adapter, Scene, EditRequest, Progress | None], tuple[Tensor, int]]
@@ -156,16 +171,14 @@ def edit_pictures(
         RuntimeError: the pipeline is in the middle of an inversion, or of replaying one.
         TypeError, ValueError: an argument that cannot work; says which, why, and what would.
     """
-    request.check(source)
+    adapter = Adapter(source.pipe)
+    request.check(adapter, source)
     several = request.several(source)
     if several:
         return [edit_pictures(source, one, progress, replay) for one in several]
     checked(progress)
-    adapter, asked, mask = Adapter(source.pipe), request.words(), request.masks(source)
+    asked, mask, scene = request.words(), request.masks(source), request.scene(source)
     adapter.warn_of_guidance(request.guidance_scale)
-    given = keywords("pipe_kwargs", request.pipe_kwargs)
-    scene = edited_scene(source, request.prompt, request.negative_prompt, request.guidance_scale, given)
-    adapter.call(scene, source.settings.num_inference_steps, source.size, len(source.pixels))  # or refused
     with adapter.turn():
         if replay is not None and mask is None and asked.plain:
             latents, passes = replay(adapter, scene, request, progress)
@@ -175,8 +188,6 @@ def edit_pictures(
                 f"num_inference_steps={request.num_inference_steps} with preserve, strength, source_guidance, "
                 "randomness or mask: these work on the steps of the inversion; leave one or the other out"
             )
-        table = known_steps(adapter, source)
-        kept_steps(source.settings.num_inference_steps if table is None else len(table), asked.strength)
         asked = asked.guided(scene.guidance_scale)
         latents, pixels, passes = edited_latents(adapter, source, scene, asked, mask, progress)
         return _finished(adapter, source, scene, latents, pixels, passes)

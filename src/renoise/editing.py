@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from renoise.core.editing import (
     walk,
 )
 from renoise.core.progress import Progress
-from renoise.core.query import Job
+from renoise.core.query import Job, Query
 from renoise.core.settings import Settings
 from renoise.core.table import StepTable
 from renoise.core.trajectory import Trajectory
@@ -49,17 +49,24 @@ class MaskWords:
 
     Attributes:
         mask: [batch, 1, height, width] in [0, 1] in pixels, or None for an automatic one.
+        boxes: where each picture lies inside its padding.
         grow: pixels by which it is made larger, or smaller where negative.
         feather: pixels over which it fades beyond its edge.
     """
 
     mask: Tensor | None
+    boxes: tuple[Box, ...]
     grow: int
     feather: int
 
     def pixels(self, found: Tensor) -> Tensor:
-        """Grown and feathered, from the user's mask or from the one that was found."""
-        return masks.feathered(masks.grown(found if self.mask is None else self.mask, self.grow), self.feather)
+        """Grown and feathered inside each picture, from the user's mask or from the one that was found."""
+        mask = found if self.mask is None else self.mask
+        placed = torch.zeros_like(mask)
+        for number, (left, top, right, bottom) in enumerate(self.boxes):
+            own = (slice(number, number + 1), slice(None), slice(top, bottom), slice(left, right))
+            placed[own] = masks.feathered(masks.grown(mask[own], self.grow), self.feather)
+        return placed
 
 
 @dataclass(eq=False)
@@ -263,18 +270,23 @@ def _find_latents(adapter: Adapter, source: Editable, asked: EditWords, progress
     found, scene = source.found.trajectory, source.found.scene
     call = adapter.call(scene, source.settings.num_inference_steps, source.size, len(source.pixels))
     passes = len(found.table) - 1
-    latents = found.z_T[None]
-    if passes:
-        latents = adapter.run(
-            lambda measure: Job(walk(found), found.table, passes),
-            [call],
-            driver=source.driver,
-            stage="walk",
-            steps=found.table,
-            progress=progress,
-        )
-    source.found.trajectory = replace(found, step_latents=latents)
+    if passes == 0:
+        source.found.trajectory = replace(found, step_latents=found.z_T[None])
+        return 0
+    source.found.trajectory = adapter.run(
+        lambda measure: Job(_walked(found), found.table, passes),
+        [call],
+        driver=source.driver,
+        stage="walk",
+        steps=found.table,
+        progress=progress,
+    )
     return passes
+
+
+def _walked(found: Trajectory) -> Generator[Query, Tensor, Trajectory]:
+    """The trajectory with the latents of every step."""
+    return replace(found, step_latents=(yield from walk(found)))
 
 
 def _same_description(a: Scene, b: Scene) -> bool:

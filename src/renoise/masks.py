@@ -59,7 +59,7 @@ def read(mask: Source, size: tuple[int, int]) -> Image.Image:
         ValueError: a mask that is black everywhere.
     """
     if isinstance(mask, Tensor) and mask.ndim == 2:  # such as that of an edited picture
-        mask = mask.detach().cpu().numpy()
+        mask = (mask.float() if mask.is_floating_point() else mask).detach().cpu().numpy()
     if isinstance(mask, np.ndarray) and mask.ndim == 2 and mask.dtype.kind in "iu" and mask.size and mask.max() <= 1:
         mask = mask.astype(bool)  # 0 and 1 in whole numbers
     try:

@@ -14,7 +14,7 @@ from renoise.apps import demo
 
 
 def scores(line: str) -> tuple[float, int]:
-    """dB and passes of a line."""
+    """dB and passes of a line about a reconstruction."""
     found = re.fullmatch(r".*: (-?[\d.]+) dB, (\d+) passes, [\d.]+ s", line)
     assert found, line
     return float(found[1]), int(found[2])
@@ -25,15 +25,19 @@ def test_the_demonstration_needs_no_network(offline: None) -> None:
     pipe.set_progress_bar_config(disable=True)
     numbers = torch.get_rng_state()
     figure, lines = demo.figure(pipe)
-    names = ["original", "auto-encoder", "plain reversal", "ReNoise, preset paper"]
-    names += ["renoise, preset fast", "edit", "edit"]
-    assert [line.split(":")[0] for line in lines] == names
+    titles = ["original", "auto-encoder", "plain reversal", "ReNoise, preset paper"]
+    titles += ["renoise, preset fast", "renoise, preset few-step"]
+    edits = ["edit, creative", "edit, balanced", "edit, faithful", "automatic mask", "edit, balanced, in the mask"]
+    titles += [f"{title}, preset few-step" for title in [*edits, "edit of the style, balanced"]]
+    assert [line.split(":")[0] for line in lines] == titles
     assert lines[0].endswith(demo.PROMPT)
-    assert lines[-2:] == [f"edit: {prompt}" for prompt in demo.EDITS]
-    (plain, fewest), (published, most), (ours, passes) = map(scores, lines[2:5])
-    assert plain < published < ours
-    assert fewest == 4 < passes < most
-    assert figure.width > 7 * figure.height / 2  # seven panels in a row
+    (plain, fewest), (published, most), (fast, fewer), (ours, passes) = map(scores, lines[2:6])
+    assert plain < published < fast < ours
+    assert fewest == 4 < fewer < passes < most
+    spent = [re.fullmatch(r".*: (.*), (\d+) passes", line) for line in lines[6:]]
+    assert [found and found[1] for found in spent] == [*[demo.EDIT] * 3, None, demo.EDIT, demo.STYLE]
+    assert [found and int(found[2]) for found in spent] == [4, 7, 7, None, 14, 7]
+    assert figure.height > figure.width / 3  # six panels in a row, in two rows
     assert len(np.unique(np.asarray(figure).reshape(-1, 3), axis=0)) > 100
     assert torch.equal(numbers, torch.get_rng_state())
 

@@ -51,7 +51,7 @@ PIPE_KWARGS = st.dictionaries(
 def keyword_values(count: int) -> Tally:
     """Keywords of invert with values of every kind, on a pipeline whose networks refuse to run."""
     tally = Tally("keywords of invert")
-    pipe = _untouchable()
+    pipe = untouchable()
 
     @fuzzed(count)
     @given(st.sampled_from(INVERT_NAMES), st.one_of(VALUES, WORDS))
@@ -71,7 +71,7 @@ def edit_values(count: int) -> Tally:
     tally = Tally("keywords of edit")
     pipe = tiny.sd()
     inversion = renoise.invert(pipe, PICTURE, **INVERT)
-    _untouchable(pipe)
+    untouchable(pipe)
 
     @fuzzed(count)
     @given(st.sampled_from(EDIT_NAMES), st.one_of(VALUES, WORDS, PIPE_KWARGS))
@@ -139,7 +139,7 @@ def command_lines(count: int) -> Tally:
     return tally
 
 
-def _untouchable(pipe: Any = None) -> Any:
+def untouchable(pipe: Any = None) -> Any:
     """A pipeline whose networks refuse to run."""
 
     def refuse(*_: Any, **__: Any) -> None:
