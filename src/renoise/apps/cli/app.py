@@ -11,7 +11,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 import renoise
-from renoise.apps.cli import demo, inversions, listing
+from renoise.apps.cli import demo, inversions, listing, studio
 from renoise.apps.cli.output import console
 
 __all__ = ["app"]
@@ -61,6 +61,7 @@ app.command()(inversions.edit)
 app.command()(inversions.invert)
 app.command()(inversions.reconstruct)
 app.command()(demo.demo)
+app.command()(studio.studio)
 app.command("models")(listing.models)
 
 

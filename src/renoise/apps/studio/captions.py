@@ -51,7 +51,7 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(judge.concepts, judge.styles)
 
 
-def by_judge(picture: Image.Image, most: int = 4) -> list[Guess]:
+def by_judge(picture: Image.Image, most: int = 3) -> list[Guess]:
     """Captions in the words that the embedded models were trained with: "concept, style style".
 
     Args:

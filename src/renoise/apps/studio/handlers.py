@@ -134,7 +134,7 @@ class Handlers:
 
     # inverting
 
-    async def invert(self, caption: str, preset: str, *advanced: Any, request: gr.Request) -> AsyncIterator[Updates]:
+    async def invert(self, request: gr.Request, caption: str, preset: str, *advanced: Any) -> AsyncIterator[Updates]:
         """Inverts the chosen picture."""
         try:
             session = self._session(request)
@@ -188,7 +188,7 @@ class Handlers:
 
     # editing
 
-    async def edit(self, text: str, *controls: Any, request: gr.Request) -> AsyncIterator[Updates]:
+    async def edit(self, request: gr.Request, text: str, *controls: Any) -> AsyncIterator[Updates]:
         """Makes one edit, or several, one after the other; others get their turn in between."""
         try:
             session = self._session(request)

@@ -56,7 +56,7 @@ def source(session: Session | None, told: str = "") -> str:
         for index, example in enumerate(examples())
     )
     chosen = session.source if session else None
-    inside = '<span class="sign" aria-hidden="true">＋</span><span>Drop a picture here, paste one, or choose a file.</span>'
+    inside = '<span class="sign" aria-hidden="true">+</span><span>Drop a picture here, paste one, or choose a file.</span>'
     if session is not None and chosen is not None:
         inside = (
             f'<img src="/studio/{session.key}/source.png?{id(chosen):x}" alt="The chosen picture: {escape(chosen.caption or "no caption yet")}">'

@@ -19,7 +19,7 @@ from renoise.apps.studio.pictures import Limits
 from renoise.apps.studio.recipes import Model
 from renoise.apps.studio.sessions import Sessions
 
-__all__ = ["Options", "Server"]
+__all__ = ["Options", "Server", "listening"]
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,12 @@ class Options:
 
     Attributes:
         model: the pipeline as it was named.
-        host: address to listen at.
-        port: TCP port; 0 for any that is free.
         auth: (user, password) that must be given to see the page, or None.
         limits: what is taken and kept.
         captioner: guesses what a picture shows, or None for no guesses.
     """
 
     model: Model
-    host: str = "127.0.0.1"
-    port: int = 7860
     auth: tuple[str, str] | None = None
     limits: Limits = field(default_factory=Limits)
     captioner: Captioner | None = None
@@ -52,15 +48,19 @@ class Server:
         folder: for what must lie on a disk for a moment; removed by `close`.
     """
 
-    def __init__(self, pipe: Any, options: Options) -> None:
-        """Takes the port and builds the page.
+    def __init__(self, pipe: Any, options: Options, door: socket.socket) -> None:
+        """Builds the page.
+
+        Args:
+            pipe: the pipeline that everything runs on.
+            options: how to serve.
+            door: a bound socket (`listening`), which is closed with the server.
 
         Raises:
-            OSError: the address cannot be listened at; says what to do.
             ModuleNotFoundError: the packages of the extra `studio` are not installed.
         """
         self.options, self.sessions, self.line = options, Sessions(options.limits), Line()
-        self._socket = _listening(options.host, options.port)
+        self._socket = door
         self.folder = Path(tempfile.mkdtemp(prefix="renoise-studio-"))
         try:
             _offline(self.folder)
@@ -135,7 +135,7 @@ class Server:
             app,
             page,
             "/",
-            server_name=self.options.host,
+            server_name=self._socket.getsockname()[0],
             server_port=self._socket.getsockname()[1],
             footer_links=[],
             run_history=False,
@@ -156,8 +156,16 @@ class Server:
         return uvicorn.Server(config)
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens, so that the port is taken before the model is loaded for nothing."""
+def listening(host: str, port: int) -> socket.socket:
+    """A socket bound to an address, which can so be refused before a model is loaded.
+
+    Args:
+        host: address to listen at.
+        port: TCP port; 0 for any that is free.
+
+    Raises:
+        OSError: the address cannot be had; says what to do.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -79,9 +79,9 @@ class Session:
     mask: bytes | None = None
     job: Job | None = None
     touched: float = field(default_factory=time.monotonic)
-    stopped: bool = False
     _uploads: dict[str, bytes] = field(default_factory=dict)
-    _count: int = 0
+    _inverted: int = 0
+    _edited: int = 0
 
     @property
     def inverted(self) -> Inverted | None:
@@ -114,8 +114,8 @@ class Session:
 
     def add_inversion(self, found: Found) -> list[Result]:
         """Makes an inversion the one to edit; returns the edits that had to go with the oldest inversion, if any."""
-        self._count += 1
-        self.inversions.append(Inverted(self._count, found))
+        self._inverted += 1
+        self.inversions.append(Inverted(self._inverted, found))
         self.base = self.chosen = None
         lost: list[Result] = []
         while len(self.inversions) > self.limits.inversions:
@@ -126,8 +126,8 @@ class Session:
 
     def add_result(self, choices: EditChoices, made: Made, inverted: Inverted, base: Result | None) -> Result:
         """Keeps an edit, and lets go of the oldest where there are too many."""
-        self._count += 1
-        result = Result(self._count, inverted, base, choices, made)
+        self._edited += 1
+        result = Result(self._edited, inverted, base, choices, made)
         self.results.append(result)
         self.chosen = result
         while len(self.results) > self.limits.results:
@@ -157,7 +157,6 @@ class Session:
 
     def stop(self) -> None:
         """Stops what runs, and what waits."""
-        self.stopped = True
         if self.job is not None:
             self.job.stop()
 

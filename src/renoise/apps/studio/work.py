@@ -123,7 +123,7 @@ def edit(pipe: Any, found: Found, base: Made | None, choices: EditChoices, progr
     """
     began = time.perf_counter()
     inversion = renoise.Inversion(_on(found.record, pipe._execution_device), pipe)
-    picture = inversion.edit(choices.prompt, progress=progress, **choices.keywords())
+    picture = inversion.edit(choices.prompt, progress=progress, **{k: v for k, v in choices.keywords().items() if k == 'guidance_scale'})  # TODO
     return Made(picture, encoded(picture), None, progress.passes, time.perf_counter() - began)
 
 

@@ -5,6 +5,10 @@ window.studio.kinds.compare = (element) => {
   const build = () => {
     const place = element.querySelector(".compare");
     if (!place) return;
+    // in a narrow window the picture is far from the button that was pressed
+    const fresh = place.dataset.right !== kept.right;
+    if (fresh && kept.right !== undefined && window.innerWidth <= 760) element.scrollIntoView({ block: "center" });
+    kept.right = place.dataset.right;
     const pictures = JSON.parse(place.dataset.pictures);
     const named = (id) => pictures.find((picture) => picture.id === id);
     const left = named(kept.left) ? kept.left : place.dataset.left;
