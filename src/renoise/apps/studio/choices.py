@@ -5,11 +5,12 @@ A value that is left alone stays None, so that neither a call nor a snippet name
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-__all__ = ["EditChoices", "InvertChoices", "Refused", "grid", "prompts", "seeds"]
+__all__ = ["EditChoices", "InvertChoices", "Refused", "grid", "number", "prompts", "seeds", "whole"]
 
 MOST = 12
 """How many edits may be asked for at once."""
@@ -81,7 +82,7 @@ class EditChoices:
     seed: int = 0
     mask: MaskKind = "everywhere"
     mask_grow: int = 0
-    mask_feather: float | None = None
+    mask_feather: int | None = None
     painted: bytes | None = None
 
     def keywords(self) -> dict[str, Any]:
@@ -137,6 +138,36 @@ def seeds(text: str) -> list[int]:
     return list(dict.fromkeys(int(word) for word in words)) or [0]
 
 
+def number(name: str, text: object) -> float | None:
+    """A number as it was typed, or None where the field was left empty.
+
+    Raises:
+        Refused: no finite number.
+    """
+    typed = str(text if text is not None else "").strip().replace(",", ".")
+    if not typed:
+        return None
+    try:
+        value = float(typed)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise Refused(f"{name}: “{typed[:40]}” is no number. Leave the field empty for what is usual.")
+    return value
+
+
+def whole(name: str, text: object) -> int | None:
+    """A whole number as it was typed, or None where the field was left empty.
+
+    Raises:
+        Refused: no whole number.
+    """
+    value = number(name, text)
+    if value is not None and value != int(value):
+        raise Refused(f"{name}: {value:g} is no whole number.")
+    return None if value is None else int(value)
+
+
 def grid(text: str, seed_text: str, given: Mapping[str, Any]) -> list[EditChoices]:
     """Every prompt with every seed.
 
@@ -146,29 +177,13 @@ def grid(text: str, seed_text: str, given: Mapping[str, Any]) -> list[EditChoice
         given: the other fields of `EditChoices`.
 
     Raises:
-        Refused: no prompt, no seed, a value out of its range, or more than twelve edits at once.
+        Refused: no prompt, no seed, an empty mask, or more than twelve edits at once.
     """
-    first = _checked(EditChoices("", **given))
+    first = EditChoices("", **given)
+    if first.mask == "painted" and first.painted is None:
+        raise Refused("The mask is empty: paint over what shall change, or choose “everywhere”.")
     numbers = seeds(seed_text) if first.randomness else [0]
     asked = [replace(first, prompt=prompt, seed=seed) for prompt in prompts(text) for seed in numbers]
     if len(asked) > MOST:
         raise Refused(f"That would be {len(asked)} edits; ask for at most {MOST} at once.")
     return asked
-
-
-def _checked(choices: EditChoices) -> EditChoices:
-    if choices.mask == "painted" and choices.painted is None:
-        raise Refused("The mask is empty: paint over what shall change, or choose “everywhere”.")
-    for name, least, most in (
-        ("preserve", 0, 1),
-        ("strength", 0, 1),
-        ("randomness", 0, 1),
-        ("guidance_scale", 1, 100),
-        ("source_guidance", 0, 100),
-        ("mask_grow", -4096, 4096),
-        ("mask_feather", 0, 4096),
-    ):
-        value = getattr(choices, name)
-        if value is not None and not least <= value <= most:
-            raise Refused(f"{name.replace('_', ' ')} {value:g} is out of its range, {least} to {most}.")
-    return choices

@@ -13,7 +13,7 @@ import gradio as gr
 from renoise import images
 from renoise.apps.studio import markup, words, work
 from renoise.apps.studio.captions import Guess
-from renoise.apps.studio.choices import InvertChoices, Refused, grid
+from renoise.apps.studio.choices import InvertChoices, Refused, grid, number, whole
 from renoise.apps.studio.examples import examples
 from renoise.apps.studio.line import Job
 from renoise.apps.studio.pictures import Source, decoded, encoded, source_of
@@ -147,12 +147,12 @@ class Handlers:
             choices = InvertChoices(
                 " ".join(caption.split()),
                 None if preset == self._usual else preset,
-                _whole("Passes", passes),
-                tol,
-                _whole("Steps", steps),
-                strength,
-                guidance,
-                _whole("Seed", seed),
+                whole("Passes", passes),
+                number("Tolerance", tol),
+                whole("Steps", steps),
+                number("Share of the steps", strength),
+                number("Guidance", guidance),
+                whole("Seed", seed),
             )
 
             def invert(progress: Progress) -> work.Found:
@@ -199,12 +199,12 @@ class Handlers:
             given = {
                 "preserve": preserve,
                 "strength": None if strength == 1 else strength,
-                "guidance_scale": guidance,
-                "source_guidance": push or 0.0,
+                "guidance_scale": number("Guidance", guidance),
+                "source_guidance": number("Push away", push) or 0.0,
                 "randomness": randomness or 0.0,
                 "mask": mask,
-                "mask_grow": _whole("Grow", grow) or 0,
-                "mask_feather": feather,
+                "mask_grow": whole("Grow", grow) or 0,
+                "mask_feather": whole("Soften", feather),
                 "painted": session.mask if mask == "painted" else None,
             }
             asked = grid(text, seeds, given)
@@ -319,10 +319,3 @@ class Handlers:
             views.pop("grid")
         return {**{getattr(self._fields, name): view for name, view in views.items()}, **self._buttons(session)}
 
-
-def _whole(name: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    if value != int(value):
-        raise Refused(f"{name} {value:g} is no whole number.")
-    return int(value)

@@ -155,14 +155,14 @@ def _left(found: list[Any]) -> dict[str, Any]:
     with gr.Accordion("More settings", open=False, elem_id="advanced"):
         gr.HTML('<p class="quiet">Empty fields take what the preset says.</p>', apply_default_css=False)
         with gr.Row():
-            passes = gr.Number(None, label="Passes", minimum=1, precision=0, min_width=90, info="Evaluations of the network in all.")
-            steps = gr.Number(None, label="Steps", minimum=1, precision=0, min_width=90, info="Of the sampler.")
+            passes = _number("Passes", "of the network, in all")
+            steps = _number("Steps", "of the sampler")
         with gr.Row():
-            tol = gr.Number(None, label="Tolerance", minimum=0, maximum=0.99, step=0.01, min_width=90, info="Share of a step that may be missed, e.g. 0.01.")
-            strength = gr.Number(None, label="Strength", minimum=0.01, maximum=1, step=0.05, min_width=90, info="Share of the steps that is inverted, 1 for all.")
+            tol = _number("Tolerance", "share missed, e.g. 0.01")
+            strength = _number("Share of the steps", "that is inverted, e.g. 0.7")
         with gr.Row():
-            guidance = gr.Number(None, label="Guidance", minimum=1, step=0.5, min_width=90, info="While inverting; 1 is none.")
-            seed = gr.Number(None, label="Seed", minimum=0, precision=0, min_width=90, info="Of the sampler’s noise.")
+            guidance = _number("Guidance", "while inverting; 1 is none")
+            seed = _number("Seed", "of the noise, e.g. 0")
     with gr.Row(elem_classes="actions"):
         invert = gr.Button("Invert", variant="primary", interactive=False, elem_id="invert")
         stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", scale=0, min_width=90)
@@ -170,6 +170,11 @@ def _left(found: list[Any]) -> dict[str, Any]:
         "source": source, "caption": caption, "guesses": guesses, "preset": preset, "preset_line": preset_line,
         "advanced": (passes, tol, steps, strength, guidance, seed), "invert": invert, "stop": stop,
     }  # fmt: skip
+
+
+def _number(label: str, hint: str) -> gr.Textbox:
+    """A field for a number that may be left empty (gr.Number shows 0 for nothing)."""
+    return gr.Textbox("", label=label, placeholder=hint, max_lines=1, min_width=90)
 
 
 def _middle() -> dict[str, Any]:
@@ -201,17 +206,16 @@ def _right(known: Any) -> dict[str, Any]:
     with gr.Group(visible=False, elem_id="mask-more") as mask_more:
         painter = surface("painter", markup.painter(_NOBODY), "painted")
         with gr.Row():
-            grow = gr.Number(0, label="Grow", precision=0, min_width=90, info="Pixels; below 0 it shrinks.")
-            feather = gr.Number(None, label="Soften", minimum=0, min_width=90, info="Pixels of its edge.")
+            grow = _number("Grow", "pixels; −2 shrinks")
+            feather = _number("Soften", "pixels of its edge")
     mask.change(None, mask, mask_more, js="(kind) => ({visible: kind !== 'everywhere', __type__: 'update'})", api_visibility="private")
     with gr.Accordion("More controls", open=False, elem_id="controls"):
-        strength = gr.Slider(0.05, 1, value=1, step=0.05, label="Strength", info="Where on its way from noise the edit starts; 1 is the beginning.")
+        strength = gr.Slider(0.05, 1, value=1, step=0.05, label="Strength", info="Share of the steps that are edited; less keeps more of the layout.")
         with gr.Row():
-            guidance = gr.Number(None, label="Guidance", minimum=1, step=0.5, min_width=90, info="How hard the words pull; 1 is none.")
-            push = gr.Number(0, label="Push away", minimum=0, step=0.5, min_width=90, info="From what it showed; 0 is none.")
-        with gr.Row():
-            randomness = gr.Slider(0, 1, value=0, step=0.05, label="Fresh noise", min_width=90, info="Share; more varies more.")
-            seeds = gr.Textbox("0", label="Seeds", max_lines=1, min_width=90, info="Of fresh noise, e.g. 0, 1, 2.")
+            guidance = _number("Guidance", "pull of the words; 1 is none")
+            push = _number("Push away", "from the old words, e.g. 1")
+        randomness = gr.Slider(0, 1, value=0, step=0.05, label="Fresh noise", info="Share of it; other seeds then give other edits.")
+        seeds = gr.Textbox("", label="Seeds of fresh noise", max_lines=1, placeholder="0, 1, 2")
     with gr.Row(elem_classes="actions"):
         edit = gr.Button("Edit", variant="primary", interactive=False, elem_id="edit")
     gr.HTML("<h2>Take home</h2>", apply_default_css=False)
