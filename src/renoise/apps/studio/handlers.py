@@ -211,9 +211,7 @@ class Handlers:
             made: list[Result] = []
             for number, choices in enumerate(asked, 1):
                 what = "Editing" if len(asked) == 1 else f"Edit {number} of {len(asked)}"
-                job = partial(
-                    work.edit, self._pipe, inverted.found, base.made if base is not None else None, choices
-                )
+                job = partial(work.edit, self._pipe, inverted.found, base.made if base is not None else None, choices)
                 async for update in self._follow(session, job, what):
                     yield update
                 done = session.job
@@ -223,7 +221,9 @@ class Handlers:
                 made.append(session.add_result(choices, done.result, inverted, base))
                 if number < len(asked):
                     yield self._everything(session, made)
-            told = "Drag the line in the picture to compare." if len(made) == 1 else "All of them are under “Last edits”."
+            told = (
+                "Drag the line in the picture to compare." if len(made) == 1 else "All of them are under “Last edits”."
+            )
             count = "One edit" if len(made) == 1 else f"{len(made)} edits"
             yield {
                 **self._everything(session, made),
@@ -268,9 +268,7 @@ class Handlers:
             raise Refused(_BUSY)
         return session
 
-    async def _follow(
-        self, session: Session, job: Callable[[Progress], Any], what: str
-    ) -> AsyncIterator[Updates]:
+    async def _follow(self, session: Session, job: Callable[[Progress], Any], what: str) -> AsyncIterator[Updates]:
         """Puts work into the line and tells how it goes, until it is over; stops it where the tab is closed."""
         if session.busy:
             raise Refused(_BUSY)
@@ -318,4 +316,3 @@ class Handlers:
         if last is None:
             views.pop("grid")
         return {**{getattr(self._fields, name): view for name, view in views.items()}, **self._buttons(session)}
-

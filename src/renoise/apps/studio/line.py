@@ -6,6 +6,7 @@ there is work, so that nothing is left when the last one is done.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from renoise.core.progress import Cancelled, Progress
 
 __all__ = ["Job", "Line"]
 
+_LOG = logging.getLogger("renoise.studio")
 State = Literal["waiting", "running", "done", "failed", "stopped"]
 
 
@@ -66,6 +68,8 @@ class Job:
         except Cancelled:
             self.state = "stopped"
         except BaseException as error:
+            if not isinstance(error, (ValueError, TypeError)):  # these say all in their text
+                _LOG.error("a piece of work failed", exc_info=error)
             self.error = error.with_traceback(None)  # frames hold tensors
             self.error.__cause__ = self.error.__context__ = None
             self.state = "failed"

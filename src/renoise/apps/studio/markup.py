@@ -27,10 +27,19 @@ def tip(word: str, meaning: str) -> str:
     return f'<span class="tip" tabindex="0" data-tip="{escape(meaning)}" aria-label="{escape(word)}: {escape(meaning)}">{escape(word)}</span>'
 
 
-_DB = tip("dB", "Decibels of the peak signal-to-noise ratio. More is closer: above 40 the eye sees no difference, below 25 it is plain.")
-_CEILING = tip("auto-encoder’s ceiling", "The picture packed into the model’s latents and unpacked again, without any noise. No inversion can give back more than that.")
+_DB = tip(
+    "dB",
+    "Decibels of the peak signal-to-noise ratio. More is closer: above 40 the eye sees no difference, below 25 it is plain.",
+)
+_CEILING = tip(
+    "auto-encoder’s ceiling",
+    "The picture packed into the model’s latents and unpacked again, without any noise. No inversion can give back more than that.",
+)
 _PASSES = tip("passes", "How often the network was evaluated. This is what an inversion costs.")
-_RESIDUAL = tip("residual", "How far each step of the sampler still is from undoing itself exactly: hollow after its first pass, filled after its last. Lower is better.")
+_RESIDUAL = tip(
+    "residual",
+    "How far each step of the sampler still is from undoing itself exactly: hollow after its first pass, filled after its last. Lower is better.",
+)
 
 
 def header(model: Model, scheduler: str, size: tuple[int, int]) -> str:
@@ -56,7 +65,9 @@ def source(session: Session | None, told: str = "") -> str:
         for index, example in enumerate(examples())
     )
     chosen = session.source if session else None
-    inside = '<span class="sign" aria-hidden="true">+</span><span>Drop a picture here, paste one, or choose a file.</span>'
+    inside = (
+        '<span class="sign" aria-hidden="true">+</span><span>Drop a picture here, paste one, or choose a file.</span>'
+    )
     if session is not None and chosen is not None:
         inside = (
             f'<img src="/studio/{session.key}/source.png?{id(chosen):x}" alt="The chosen picture: {escape(chosen.caption or "no caption yet")}">'
@@ -86,7 +97,10 @@ def styles(known: Vocabulary | None) -> str:
     """Buttons that put a style into the prompts, and the concepts as suggestions while one types."""
     if known is None:
         return ""
-    chips = "".join(f'<button type="button" class="chip" data-style="{escape(style)}">{escape(style)}</button>' for style in known.styles)
+    chips = "".join(
+        f'<button type="button" class="chip" data-style="{escape(style)}">{escape(style)}</button>'
+        for style in known.styles
+    )
     words = escape(json.dumps({"concepts": known.concepts, "styles": known.styles}))
     return (
         f'<div class="chips" role="group" aria-label="Styles that the model knows" data-words="{words}"><span>style</span>{chips}</div>'
@@ -138,9 +152,23 @@ def _pictures(session: Session) -> list[dict[str, str]]:
         if result.inverted is not inverted:
             continue
         number = result.number
-        told.append({"id": f"edit-{number}", "title": f"Edit {number}", "note": result.choices.prompt, "url": f"{folder}/edit-{number}.png"})
+        told.append(
+            {
+                "id": f"edit-{number}",
+                "title": f"Edit {number}",
+                "note": result.choices.prompt,
+                "url": f"{folder}/edit-{number}.png",
+            }
+        )
         if result.made.mask is not None:
-            told.append({"id": f"edit-{number}-mask", "title": f"Mask of edit {number}", "note": "white is where it was edited", "url": f"{folder}/edit-{number}-mask.png"})
+            told.append(
+                {
+                    "id": f"edit-{number}-mask",
+                    "title": f"Mask of edit {number}",
+                    "note": "white is where it was edited",
+                    "url": f"{folder}/edit-{number}-mask.png",
+                }
+            )
     return told
 
 
@@ -195,7 +223,9 @@ def _tile(session: Session, result: Result, large: bool) -> str:
 def history(session: Session) -> str:
     """All edits, newest first, and what can be done with the one that is looked at."""
     if not session.results:
-        return '<p class="quiet">Your edits will be kept here, with the settings of each.</p>' if session.inverted else ""
+        return (
+            '<p class="quiet">Your edits will be kept here, with the settings of each.</p>' if session.inverted else ""
+        )
     tiles = "".join(_tile(session, result, False) for result in reversed(session.results))
     told, result = "", session.chosen
     if result is not None:
@@ -206,7 +236,7 @@ def history(session: Session) -> str:
             f'<div class="about"><p><b>Edit {result.number}</b> {origin} · {escape(result.choices.prompt)} · {escape(settings)} · '
             f"{result.made.passes} passes, {duration(result.made.seconds)}</p>"
             f'<button type="button" class="act" data-base="{result.number}" aria-pressed="{str(going_on).lower()}">'
-            f'{"Edits go on from here" if going_on else "Go on from this edit"}</button></div>'
+            f"{'Edits go on from here' if going_on else 'Go on from this edit'}</button></div>"
         )
     return f'{told}<ol class="tiles" aria-label="Edits, newest first">{tiles}</ol>'
 
@@ -263,7 +293,13 @@ def take_home(session: Session, model: Model | None = None) -> str:
         links.append((f"edit-{result.number}-strip.png", f"edit-{result.number}-strip.png", "Strip: before and after"))
         for edit in result.chain():
             if edit.choices.painted is not None:
-                links.append((f"edit-{edit.number}-painted.png", f"edit-{edit.number}-painted.png", f"Mask of edit {edit.number}"))
+                links.append(
+                    (
+                        f"edit-{edit.number}-painted.png",
+                        f"edit-{edit.number}-painted.png",
+                        f"Mask of edit {edit.number}",
+                    )
+                )
     number = inverted.number
     links.append((f"inversion-{number}.safetensors", f"inversion-{number}.safetensors", "Inversion file"))
     if inverted.found.source is not None:
@@ -275,7 +311,11 @@ def take_home(session: Session, model: Model | None = None) -> str:
     needed = " and ".join(recipes.files(subject))
     line = recipes.command_line(model, subject)
     blocks = _code("Python", recipes.python(model, subject))
-    blocks += _code("Command line", line) if line else '<p class="quiet">A chain of edits takes Python; the command line makes one edit.</p>'
+    blocks += (
+        _code("Command line", line)
+        if line
+        else '<p class="quiet">A chain of edits takes Python; the command line makes one edit.</p>'
+    )
     return (
         f'<div class="links">{anchors}</div><details class="repeat"><summary>Repeat this result</summary>'
         f"<p>These make exactly this picture, in a folder with {escape(needed)}.</p>{blocks}</details>"

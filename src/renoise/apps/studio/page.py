@@ -112,7 +112,9 @@ def built(pipe: Any, server: Server) -> gr.Blocks:
     options = server.options
     size = Adapter(pipe).size(None)
     with gr.Blocks(title="renoise studio", analytics_enabled=False, fill_width=True) as page:
-        gr.HTML(markup.header(options.model, type(pipe.scheduler).__name__, size), elem_id="top", apply_default_css=False)
+        gr.HTML(
+            markup.header(options.model, type(pipe.scheduler).__name__, size), elem_id="top", apply_default_css=False
+        )
         key = surface("key")
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(elem_id="left", elem_classes="side", min_width=0):
@@ -121,7 +123,9 @@ def built(pipe: Any, server: Server) -> gr.Blocks:
             with gr.Column(elem_id="middle", min_width=0):
                 middle = _middle()
             with gr.Column(elem_id="right", elem_classes="side", min_width=0):
-                right = _right(vocabulary() if options.captioner is not None and options.model.name in _EMBEDDED else None)
+                right = _right(
+                    vocabulary() if options.captioner is not None and options.model.name in _EMBEDDED else None
+                )
         fields = Fields(key=key, **left, **middle, **right)
         wire(page, fields, Handlers(pipe, server, fields, found, size, secrets.token_hex(4)))
     page.queue(default_concurrency_limit=None, max_size=None, api_open=False)
@@ -158,10 +162,10 @@ def _left(found: list[Any]) -> dict[str, Any]:
             passes = _number("Passes", "of the network, in all")
             steps = _number("Steps", "of the sampler")
         with gr.Row():
-            tol = _number("Tolerance", "share missed, e.g. 0.01")
-            strength = _number("Share of the steps", "that is inverted, e.g. 0.7")
+            tol = _number("Tolerance", "missed, e.g. 0.01")
+            strength = _number("Share of the steps", "inverted, e.g. 0.7")
         with gr.Row():
-            guidance = _number("Guidance", "while inverting; 1 is none")
+            guidance = _number("Guidance", "1 is none")
             seed = _number("Seed", "of the noise, e.g. 0")
     with gr.Row(elem_classes="actions"):
         invert = gr.Button("Invert", variant="primary", interactive=False, elem_id="invert")
@@ -178,7 +182,11 @@ def _number(label: str, hint: str) -> gr.Textbox:
 
 
 def _middle() -> dict[str, Any]:
-    status = gr.HTML(markup.say("hint", "Choose a picture to begin with: yours, or one of the examples."), elem_id="status", apply_default_css=False)
+    status = gr.HTML(
+        markup.say("hint", "Choose a picture to begin with: yours, or one of the examples."),
+        elem_id="status",
+        apply_default_css=False,
+    )
     with gr.Tabs(elem_id="views") as tabs:
         with gr.Tab("Compare", id="compare"):
             stage = surface("compare", markup.stage(_NOBODY))
@@ -198,23 +206,49 @@ def _right(known: Any) -> dict[str, Any]:
         info="Several lines make several edits.",
     )  # fmt: skip
     surface("styles", markup.styles(known))
-    preserve = gr.Slider(0, 1, value=0.2, step=0.05, label="Creative to faithful", elem_id="preserve", info="0 follows the words, 1 keeps the picture.")
+    preserve = gr.Slider(
+        0,
+        1,
+        value=0.2,
+        step=0.05,
+        label="Creative to faithful",
+        elem_id="preserve",
+        info="0 follows the words, 1 keeps the picture.",
+    )
     mask = gr.Radio(
         [("everywhere", "everywhere"), ("automatic", "automatic"), ("painted", "painted")], value="everywhere", label="Where", elem_id="mask",
         info="Automatic finds where the two prompts disagree.",
     )  # fmt: skip
     with gr.Group(visible=False, elem_id="mask-more") as mask_more:
-        painter = surface("painter", markup.painter(_NOBODY), "painted")
+        with gr.Group(visible=False, elem_id="painting") as painting:
+            painter = surface("painter", markup.painter(_NOBODY))
         with gr.Row():
             grow = _number("Grow", "pixels; −2 shrinks")
             feather = _number("Soften", "pixels of its edge")
-    mask.change(None, mask, mask_more, js="(kind) => ({visible: kind !== 'everywhere', __type__: 'update'})", api_visibility="private")
+        gr.HTML(
+            '<p class="quiet">The mask of an edit is among the pictures to compare. To change it by hand, choose '
+            "“painted” and “From the edit”.</p>",
+            apply_default_css=False,
+        )
+    mask.change(
+        None, mask, [mask_more, painting], api_visibility="private",
+        js="(kind) => ['everywhere', 'painted'].map((name, index) => ({visible: (kind === name) === Boolean(index), __type__: 'update'}))",
+    )  # fmt: skip
     with gr.Accordion("More controls", open=False, elem_id="controls"):
-        strength = gr.Slider(0.05, 1, value=1, step=0.05, label="Strength", info="Share of the steps that are edited; less keeps more of the layout.")
+        strength = gr.Slider(
+            0.05,
+            1,
+            value=1,
+            step=0.05,
+            label="Strength",
+            info="Share of the steps that are edited; less keeps more of the layout.",
+        )
         with gr.Row():
-            guidance = _number("Guidance", "pull of the words; 1 is none")
-            push = _number("Push away", "from the old words, e.g. 1")
-        randomness = gr.Slider(0, 1, value=0, step=0.05, label="Fresh noise", info="Share of it; other seeds then give other edits.")
+            guidance = _number("Guidance", "of words; 1: none")
+            push = _number("Push away", "from old words, 1")
+        randomness = gr.Slider(
+            0, 1, value=0, step=0.05, label="Fresh noise", info="Share of it; other seeds then give other edits."
+        )
         seeds = gr.Textbox("", label="Seeds of fresh noise", max_lines=1, placeholder="0, 1, 2")
     with gr.Row(elem_classes="actions"):
         edit = gr.Button("Edit", variant="primary", interactive=False, elem_id="edit")

@@ -101,7 +101,9 @@ def _opened(data: bytes, limits: Limits) -> Image.Image:
             warnings.simplefilter("ignore")
             picture = Image.open(io.BytesIO(data))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise Refused("This file is no picture that can be read. Choose a PNG, JPEG, WebP or another common kind.") from None
+        raise Refused(
+            "This file is no picture that can be read. Choose a PNG, JPEG, WebP or another common kind."
+        ) from None
     width, height = picture.size
     if width * height > limits.megapixels * 1e6:
         raise Refused(

@@ -32,8 +32,8 @@ def residuals(scores: Scores) -> str:
     marks = []
     for index, (time, row) in enumerate(told):
         marks.append(
-            f'<g><title>timestep {time:g}: from {row[0]:.2g} to {row[-1]:.2g} in {len(row)} '
-            f'{"pass" if len(row) == 1 else "passes"}</title>'
+            f"<g><title>timestep {time:g}: from {row[0]:.2g} to {row[-1]:.2g} in {len(row)} "
+            f"{'pass' if len(row) == 1 else 'passes'}</title>"
             f'<line x1="{x(index):.1f}" y1="{y(row[0]):.1f}" x2="{x(index):.1f}" y2="{y(row[-1]):.1f}" class="fall"/>'
             f'<circle cx="{x(index):.1f}" cy="{y(row[0]):.1f}" r="3.5" class="first"/>'
             f'<circle cx="{x(index):.1f}" cy="{y(row[-1]):.1f}" r="3.5" class="last"/></g>'
@@ -45,7 +45,8 @@ def residuals(scores: Scores) -> str:
     )
     shown = range(len(told)) if len(told) <= 8 else (0, len(told) // 2, len(told) - 1)
     times = "".join(
-        f'<text x="{x(index):.1f}" y="{_HEIGHT - 14}" text-anchor="middle">{told[index][0]:.0f}</text>' for index in shown
+        f'<text x="{x(index):.1f}" y="{_HEIGHT - 14}" text-anchor="middle">{told[index][0]:.0f}</text>'
+        for index in shown
     )
     first, last = told[0][1], told[-1][1]
     label = (

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from renoise.apps.studio.choices import EditChoices, InvertChoices
+from renoise.apps.studio.choices import InvertChoices
 from renoise.apps.studio.sessions import Inverted, Result
 
 __all__ = ["Model", "command_line", "files", "python"]
@@ -42,7 +42,9 @@ def python(model: Model, result: Result | Inverted) -> str:
     for edit in chain:
         lines.append(f"edit_{edit.number} = {name}.edit({_arguments(edit)})")
         name = f"edit_{edit.number}"
-    lines.append(f'{name}.save("edit-{chain[-1].number}.png")' if chain else 'inv.reconstruct().save("reconstruction.png")')
+    lines.append(
+        f'{name}.save("edit-{chain[-1].number}.png")' if chain else 'inv.reconstruct().save("reconstruction.png")'
+    )
     return "\n".join(lines) + "\n"
 
 

@@ -53,7 +53,13 @@ def verdict(scores: Scores) -> str:
         first = "As close as this model can come: no worse than what its auto-encoder gives back by itself."
     else:
         judged = (
-            "Very close" if gap <= 1 else "Close" if gap <= 3 else "Recognisable, but detail is lost" if gap <= 8 else "Far off"
+            "Very close"
+            if gap <= 1
+            else "Close"
+            if gap <= 3
+            else "Recognisable, but detail is lost"
+            if gap <= 8
+            else "Far off"
         )
         first = f"{judged}: {gap:.1f} dB below what the auto-encoder can give."
         if gap > 3:

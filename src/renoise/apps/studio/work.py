@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 import renoise
 from renoise import archive, images, metrics
@@ -123,7 +122,9 @@ def edit(pipe: Any, found: Found, base: Made | None, choices: EditChoices, progr
     """
     began = time.perf_counter()
     inversion = renoise.Inversion(_on(found.record, pipe._execution_device), pipe)
-    picture = inversion.edit(choices.prompt, progress=progress, **{k: v for k, v in choices.keywords().items() if k == 'guidance_scale'})  # TODO
+    picture = inversion.edit(
+        choices.prompt, progress=progress, **{k: v for k, v in choices.keywords().items() if k == "guidance_scale"}
+    )  # TODO
     return Made(picture, encoded(picture), None, progress.passes, time.perf_counter() - began)
 
 
