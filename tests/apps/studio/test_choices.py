@@ -15,7 +15,8 @@ from tests.helpers.studio import png
 
 
 def test_what_is_left_alone_is_no_keyword() -> None:
-    assert InvertChoices("red apple").keywords() == {} and EditChoices("pear").keywords() == {}
+    assert InvertChoices("red apple").keywords() == {}
+    assert EditChoices("pear").keywords() == {}
     assert InvertChoices("a", preset="fast", seed=0, tol=0.01).keywords() == {"preset": "fast", "tol": 0.01, "seed": 0}
 
 
@@ -47,20 +48,24 @@ def test_what_cannot_be_asked_for(text: str, seed_text: str, given: dict[str, ob
 
 
 def test_numbers_as_they_are_typed() -> None:
-    assert number("Tolerance", " 0,01 ") == 0.01 and number("Tolerance", "") is None and whole("Seed", "7") == 7
+    assert number("Tolerance", " 0,01 ") == 0.01
+    assert number("Tolerance", "") is None
+    assert whole("Seed", "7") == 7
     for text in ("much", "nan", "1e999"):
         with pytest.raises(Refused, match="Tolerance"):
             number("Tolerance", text)
-    with pytest.raises(Refused, match="Seed: 1.5 is no whole number"):
+    with pytest.raises(Refused, match=r"Seed: 1\.5 is no whole number"):
         whole("Seed", "1.5")
-    assert prompts("a\n") == ["a"] and seeds("") == [0]
+    assert prompts("a\n") == ["a"]
+    assert seeds("") == [0]
 
 
 def test_a_picture_of_any_kind_becomes_a_png_with_its_pixels() -> None:
     buffer = io.BytesIO()
     Image.new("RGBA", (30, 20), (255, 0, 0, 128)).save(buffer, "WEBP", lossless=True)
     source = source_of(buffer.getvalue(), Limits())
-    assert source.size == (30, 20) and decoded(source.png).getpixel((3, 3)) == (255, 127, 127)
+    assert source.size == (30, 20)
+    assert decoded(source.png).getpixel((3, 3)) == (255, 127, 127)
 
 
 @pytest.mark.parametrize(
@@ -79,18 +84,22 @@ def test_what_is_no_picture_is_refused(data: bytes, told: str) -> None:
 
 
 def test_an_empty_mask_is_none() -> None:
-    assert mask_of(b"", Limits()) is None and mask_of(png(8, 8, 0), Limits()) is None
+    assert mask_of(b"", Limits()) is None
+    assert mask_of(png(8, 8, 0), Limits()) is None
     kept = mask_of(png(8, 8, 255), Limits())
-    assert kept is not None and Image.open(io.BytesIO(kept)).mode == "L"
+    assert kept is not None
+    assert Image.open(io.BytesIO(kept)).mode == "L"
 
 
 def test_the_examples_are_held_out_pictures_that_the_judge_knows() -> None:
     known = vocabulary()
     assert len(examples.examples()) >= 12
     for example in examples.examples():
-        assert example.picture.size == (64, 64) and example.picture.mode == "RGB"
+        assert example.picture.size == (64, 64)
+        assert example.picture.mode == "RGB"
         concept, _, style = example.caption.rpartition(", ")
-        assert concept in known.concepts and style.removesuffix(" style") in known.styles
+        assert concept in known.concepts
+        assert style.removesuffix(" style") in known.styles
     files = [path for path in examples.STATIC.iterdir() if path.stem == "examples"]
     assert sum(path.stat().st_size for path in files) < 100_000
 
@@ -99,7 +108,8 @@ def test_the_judge_fills_in_the_caption() -> None:
     right = [by_judge(example.picture)[0].caption == example.caption for example in examples.examples()]
     assert sum(right) >= 14  # of 16, which were chosen among those that it gets right
     guesses = by_judge(Image.new("RGB", (300, 40), "red"))
-    assert len(guesses) == 3 and guesses[0].probability is not None
+    assert len(guesses) == 3
+    assert guesses[0].probability is not None
 
 
 def test_encoding_keeps_every_pixel() -> None:

@@ -55,7 +55,8 @@ def test_jobs_run_one_at_a_time_in_the_order_of_arrival() -> None:
 
     jobs = [line.add(work(number)) for number in range(20)]
     until(lambda: all(job.over for job in jobs))
-    assert order == list(range(20)) and line.served == 20
+    assert order == list(range(20))
+    assert line.served == 20
     assert [job.result for job in jobs] == [number * 10 for number in range(20)]
 
 
@@ -90,7 +91,8 @@ def test_stopping_ends_a_job_before_its_next_pass_and_the_next_one_runs() -> Non
     first.stop()
     gate.set()
     until(lambda: second.over)
-    assert first.state == "stopped" and first.progress.passes <= 1
+    assert first.state == "stopped"
+    assert first.progress.passes <= 1
     assert second.state == "done"
 
 
@@ -106,7 +108,8 @@ def test_what_fails_is_kept_without_its_frames_and_the_line_goes_on(caplog: pyte
     one, two, three = line.add(broken), line.add(refused), line.add(lambda progress: 7)
     until(lambda: three.over)
     assert (one.state, two.state, three.result) == ("failed", "failed", 7)
-    assert one.error is not None and one.error.__traceback__ is None
+    assert one.error is not None
+    assert one.error.__traceback__ is None
     # what users are told needs no log; what they are not told stands in it
     assert [record.exc_info is not None for record in caplog.records] == [True]
 
@@ -117,7 +120,8 @@ def test_closing_stops_everything_and_takes_no_more() -> None:
     until(lambda: jobs[0].state == "running")
     gate.set()
     line.close()
-    assert not threads() and all(job.over for job in jobs)
+    assert not threads()
+    assert all(job.over for job in jobs)
     assert {job.state for job in jobs} == {"stopped"}
     with pytest.raises(RuntimeError, match="being closed"):
         line.add(lambda progress: None)
@@ -134,7 +138,8 @@ def test_the_time_left_follows_from_the_pace() -> None:
             time.sleep(0.01)
             progress.advance(1)
         left = job.seconds_left()
-        assert left is not None and 0.03 < left < 1
+        assert left is not None
+        assert 0.03 < left < 1
 
     job = Job(slow)
     job.run()

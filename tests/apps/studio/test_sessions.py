@@ -18,13 +18,21 @@ from renoise.apps.studio.words import Scores
 from renoise.apps.studio.work import Found, Made
 from tests.helpers.studio import png
 
+
+class Remembered:
+    """Stands for a record; can be watched."""
+
+    def __init__(self, scene: object) -> None:
+        self.scene = scene
+
+
 SCORES = Scores(30.0, 31.0, 8, 1.0, 0.1, ((0.5, 0.1),), (999.0,))
 
 
 def found(shade: int = 0) -> Found:
     """An inversion, as far as sessions look at it."""
     picture = png(8, 6, shade)
-    record: Any = SimpleNamespace(scene=SimpleNamespace(prompts=("red apple",)))
+    record: Any = Remembered(SimpleNamespace(prompts=("red apple",)))
     choices = InvertChoices("red apple")
     return Found(record, Source(picture, (8, 6), "red apple"), choices, picture, picture, picture, SCORES)
 
@@ -43,10 +51,12 @@ def test_the_oldest_inversion_goes_with_its_edits() -> None:
     edit = session.add_result(EditChoices("green apple"), made(), held, None)
     session.base = edit
     session.add_inversion(found())
-    assert session.base is None and session.chosen is None  # they belong to another picture
+    assert session.base is None
+    assert session.chosen is None
     assert session.results == [edit]
     assert session.add_inversion(found()) == [edit]
-    assert [inverted.number for inverted in session.inversions] == [2, 3] and session.results == []
+    assert [inverted.number for inverted in session.inversions] == [2, 3]
+    assert session.results == []
     del first, held, edit
     gc.collect()
     assert watched() is None
@@ -61,7 +71,8 @@ def test_an_edit_remembers_its_chain_and_brings_back_its_inversion() -> None:
     second = session.add_result(EditChoices("pear"), made(), one, first)
     session.add_inversion(found())
     assert session.restore(second.number) is second
-    assert session.inverted is one and session.chosen is second
+    assert session.inverted is one
+    assert session.chosen is second
     assert second.chain() == [first, second]
     with pytest.raises(Refused, match="no longer held"):
         session.restore(99)
@@ -90,8 +101,11 @@ def test_an_upload_is_taken_once_and_few_are_held() -> None:
 def test_sessions_are_known_by_an_unguessable_key_and_by_their_tab() -> None:
     sessions = Sessions(Limits())
     one, two = sessions.open("a"), sessions.open("b")
-    assert one.key != two.key and len(one.key) >= 24
-    assert sessions.by_key(two.key) is two and sessions.by_key(two.key[:-1]) is None and sessions.by_key("") is None
+    assert one.key != two.key
+    assert len(one.key) >= 24
+    assert sessions.by_key(two.key) is two
+    assert sessions.by_key(two.key[:-1]) is None
+    assert sessions.by_key("") is None
     assert sessions.get("a") is one
     sessions.close("a")
     with pytest.raises(Refused, match="downloaded is safe"):
@@ -107,7 +121,9 @@ def test_the_session_that_was_idle_longest_makes_room_and_one_at_work_does_not()
     busy.job = type("Running", (), {"over": False, "stop": lambda self: None})()  # type: ignore[assignment]
     busy.touched = idle.touched - 100
     sessions.open("new")
-    assert sessions.by_key(busy.key) is busy and sessions.by_key(idle.key) is None and len(sessions) == 2
+    assert sessions.by_key(busy.key) is busy
+    assert sessions.by_key(idle.key) is None
+    assert len(sessions) == 2
 
 
 def test_idle_sessions_are_let_go() -> None:
@@ -116,12 +132,14 @@ def test_idle_sessions_are_let_go() -> None:
     old.add_inversion(found())
     old.touched -= 61
     sessions.open("new")
-    assert len(sessions) == 1 and old.inversions == []
+    assert len(sessions) == 1
+    assert old.inversions == []
 
 
 def test_files_are_looked_up_by_name_and_nowhere_else() -> None:
     session = Session(Limits())
-    assert download(session, "source.png") is None and download(session, "sheet.png") is None
+    assert download(session, "source.png") is None
+    assert download(session, "sheet.png") is None
     session.add_inversion(found(10))
     held = session.inverted
     assert held is not None
@@ -134,7 +152,8 @@ def test_files_are_looked_up_by_name_and_nowhere_else() -> None:
     assert download(session, "inversion-1-source.png") == (png(8, 6, 10), "image/png")
     for name in ("edit-1-strip.png", "edit-2-strip.png", "sheet.png"):
         data = download(session, name)
-        assert data is not None and data[0].startswith(b"\x89PNG")
+        assert data is not None
+        assert data[0].startswith(b"\x89PNG")
     for name in (
         "edit-3.png", "edit-1-mask.png", "edit-1.safetensors", "inversion-2.safetensors", "inversion-1-other.png",
         "../../etc/passwd", "/etc/passwd", "edit-1.png/../x", "edit-١.png\n", "", "inversion-1.png",
@@ -152,4 +171,5 @@ def test_closing_lets_go_of_everything() -> None:
     del watched
     sessions.close_all()
     gc.collect()
-    assert held() is None and len(sessions) == 0
+    assert held() is None
+    assert len(sessions) == 0

@@ -23,7 +23,8 @@ def test_the_gap_to_the_auto_encoder_is_said_in_words() -> None:
     assert words.verdict(replace(SCORES, fidelity=35.2)).startswith("As close as this model can come")
     assert "Very close: 0.4 dB" in words.verdict(replace(SCORES, fidelity=34.8))
     far = words.verdict(replace(SCORES, fidelity=12.0))
-    assert "Far off: 23.2 dB" in far and "more passes" in far
+    assert "Far off: 23.2 dB" in far
+    assert "more passes" in far
 
 
 def test_noise_that_carries_nothing_is_said_so() -> None:
@@ -46,14 +47,15 @@ def test_the_share_of_the_noise_is_the_root_mean_square_of_its_travel() -> None:
 def test_the_fit_tells_size_scale_and_padding() -> None:
     told = words.fitted((800, 600), (64, 64), (0, 8, 64, 56))
     assert told == (
-        "Yours has 800 × 600 pixels; the model works at 64 × 64, so it is scaled to 64 × 48 and padded (8 pixels above, "
-        "8 pixels below; cut off again at the end)."
+        "Yours has 800 × 600 pixels; the model works at 64 × 64, so it is scaled to 64 × 48 and padded (8 pixels "
+        "above, 8 pixels below; cut off again at the end)."
     )
     assert words.fitted((64, 64), (64, 64), (0, 0, 64, 64)) == "Yours has 64 × 64 pixels; the model works at 64 × 64."
 
 
 def test_places_and_durations() -> None:
-    assert "number 3 in the queue" in words.place(2) and words.place(0) == "Starting …"
+    assert "number 3 in the queue" in words.place(2)
+    assert words.place(0) == "Starting …"
     assert [words.duration(seconds) for seconds in (0.42, 42.4, 125)] == ["0.4 s", "42 s", "2 min 5 s"]
 
 

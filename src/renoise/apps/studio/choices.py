@@ -18,7 +18,7 @@ MOST = 12
 MaskKind = Literal["everywhere", "automatic", "painted"]
 
 
-class Refused(ValueError):
+class Refused(ValueError):  # noqa: N818 - nothing went wrong
     """Something that cannot work; the text is shown on the page and says what to do instead."""
 
 

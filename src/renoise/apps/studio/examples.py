@@ -27,8 +27,8 @@ class Example:
 def examples() -> tuple[Example, ...]:
     """All examples, cut from one lossless sheet."""
     captions = json.loads((STATIC / "examples.json").read_text())
-    with Image.open(STATIC / "examples.webp") as sheet:
-        sheet = sheet.convert("RGB")
+    with Image.open(STATIC / "examples.webp") as file:
+        sheet = file.convert("RGB")
     side = sheet.height
     return tuple(
         Example(sheet.crop((side * index, 0, side * (index + 1), side)), caption)

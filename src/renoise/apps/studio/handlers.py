@@ -1,4 +1,4 @@
-"""What happens when something is pressed.  Long work is followed from generators, so that it can be seen and stopped."""
+"""What happens when something is pressed.  Long work is followed by generators, so that it can be seen and stopped."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from renoise import images
 from renoise.apps.studio import markup, words, work
 from renoise.apps.studio.captions import Guess
 from renoise.apps.studio.choices import InvertChoices, Refused, grid, number, whole
+from renoise.apps.studio.desk import Desk, Updates
 from renoise.apps.studio.examples import examples
-from renoise.apps.studio.line import Job
 from renoise.apps.studio.pictures import Source, decoded, encoded, source_of
 from renoise.apps.studio.sessions import Result, Session
 from renoise.core.progress import Progress
@@ -27,13 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Handlers"]
 
-Updates = dict[Any, Any]
 _LOG = logging.getLogger("renoise.studio")
-_TICK = 0.12
-"""Seconds between two looks at a job."""
-_TOLD = (ValueError, TypeError)
-"""Errors whose text is written for users."""
-_BUSY = "Something is being worked on for this page. Wait for its end, or press Stop."
 _AGAIN = (
     "The page was loaded anew, so it begins empty. What you downloaded is safe: open an inversion file to go on where "
     "you were."
@@ -51,6 +45,7 @@ class Handlers:
         self, pipe: Any, server: Server, fields: Fields, offered: list[Offer], size: tuple[int, int], run: str
     ) -> None:
         self._pipe, self._server, self._fields, self._size, self._run = pipe, server, fields, size, run
+        self._desk = Desk(server, fields)
         self._lines = {offer.name: offer.line for offer in offered}
         self._usual = offered[0].name
 
@@ -78,7 +73,7 @@ class Handlers:
     async def picture(self, event: gr.EventData, request: gr.Request) -> AsyncIterator[Updates]:
         """A file was dropped, pasted or chosen: a picture, or an inversion."""
         try:
-            session = self._session(request)
+            session = self._desk.session(request)
             data = session.take_upload(event.name)
             if str(event.file).lower().endswith(".safetensors"):
                 open_saved = partial(work.open_saved, self._pipe, data, self._server.folder)
@@ -88,20 +83,20 @@ class Handlers:
             source = await asyncio.to_thread(source_of, data, session.limits)
             yield await self._chosen(session, source, None)
         except Refused as error:
-            yield self._refusal(error)
+            yield self._desk.refusal(error)
 
     async def example(self, event: gr.EventData, request: gr.Request) -> Updates:
         """One of the examples was chosen."""
         try:
-            session = self._session(request)
+            session = self._desk.session(request)
             example = examples()[int(event.index) % len(examples())]
             return await self._chosen(session, Source(encoded(example.picture), example.picture.size), example.caption)
         except Refused as error:
-            return self._refusal(error)
+            return self._desk.refusal(error)
 
     def refused(self, event: gr.EventData) -> Updates:
         """The page itself refused a file."""
-        return self._refusal(Refused(str(event.text)[:300]))
+        return self._desk.refusal(Refused(str(event.text)[:300]))
 
     def guess(self, event: gr.EventData) -> str:
         """A guess at the caption was chosen."""
@@ -129,7 +124,7 @@ class Handlers:
             self._fields.caption: caption or "",
             self._fields.guesses: markup.guesses(found),
             self._fields.status: markup.say("hint", hint),
-            **self._buttons(session),
+            **self._desk.buttons(session),
         }
 
     # inverting
@@ -137,7 +132,7 @@ class Handlers:
     async def invert(self, request: gr.Request, caption: str, preset: str, *advanced: Any) -> AsyncIterator[Updates]:
         """Inverts the chosen picture."""
         try:
-            session = self._session(request)
+            session = self._desk.session(request)
             source = session.source
             if source is None:
                 raise Refused("Choose a picture first: yours, or one of the examples.")
@@ -161,17 +156,17 @@ class Handlers:
             async for update in self._inverting(session, invert, "Inverting"):
                 yield update
         except Refused as error:
-            yield self._refusal(error)
+            yield self._desk.refusal(error)
 
     async def _inverting(
         self, session: Session, job: Callable[[Progress], work.Found], what: str
     ) -> AsyncIterator[Updates]:
         """Follows an inversion, and shows it."""
-        async for update in self._follow(session, job, what):
+        async for update in self._desk.follow(session, job, what):
             yield update
         done = session.job
         if done is None or done.state != "done":
-            yield self._ended(session, done, what)
+            yield self._desk.ended(session, done, what)
             return
         found: work.Found = done.result
         lost = session.add_inversion(found)
@@ -180,7 +175,7 @@ class Handlers:
         if lost:
             told += f" To make room, the oldest inversion and its {len(lost)} edits were let go."
         yield {
-            **self._everything(session, []),
+            **self._desk.everything(session, []),
             self._fields.caption: found.caption,
             self._fields.status: markup.say("done", told, "Inverted."),
             self._fields.tabs: gr.update(selected="compare"),
@@ -191,7 +186,7 @@ class Handlers:
     async def edit(self, request: gr.Request, text: str, *controls: Any) -> AsyncIterator[Updates]:
         """Makes one edit, or several, one after the other; others get their turn in between."""
         try:
-            session = self._session(request)
+            session = self._desk.session(request)
             inverted, base = session.inverted, session.base
             if inverted is None:
                 raise Refused("Invert a picture first; then it can be edited as often as you like.")
@@ -209,29 +204,28 @@ class Handlers:
             }
             asked = grid(text, seeds, given)
             made: list[Result] = []
-            for number, choices in enumerate(asked, 1):
-                what = "Editing" if len(asked) == 1 else f"Edit {number} of {len(asked)}"
+            for count, choices in enumerate(asked, 1):
+                what = "Editing" if len(asked) == 1 else f"Edit {count} of {len(asked)}"
                 job = partial(work.edit, self._pipe, inverted.found, base.made if base is not None else None, choices)
-                async for update in self._follow(session, job, what):
+                async for update in self._desk.follow(session, job, what):
                     yield update
                 done = session.job
                 if done is None or done.state != "done":
-                    yield {**self._everything(session, made), **self._ended(session, done, "Editing")}
+                    yield {**self._desk.everything(session, made), **self._desk.ended(session, done, "Editing")}
                     return
                 made.append(session.add_result(choices, done.result, inverted, base))
-                if number < len(asked):
-                    yield self._everything(session, made)
-            told = (
-                "Drag the line in the picture to compare." if len(made) == 1 else "All of them are under “Last edits”."
-            )
-            count = "One edit" if len(made) == 1 else f"{len(made)} edits"
+                if count < len(asked):
+                    yield self._desk.everything(session, made)
+            alone = len(made) == 1
+            told = "Drag the line in the picture to compare." if alone else "All of them are under “Last edits”."
+            title = "One edit made." if alone else f"{len(made)} edits made."
             yield {
-                **self._everything(session, made),
-                self._fields.status: markup.say("done", told, f"{count} made."),
-                self._fields.tabs: gr.update(selected="compare" if len(made) == 1 else "grid"),
+                **self._desk.everything(session, made),
+                self._fields.status: markup.say("done", told, title),
+                self._fields.tabs: gr.update(selected="compare" if alone else "grid"),
             }
         except Refused as error:
-            yield self._refusal(error)
+            yield self._desk.refusal(error)
 
     def choose(self, event: gr.EventData, request: gr.Request) -> Updates:
         """An edit of the history is looked at."""
@@ -239,18 +233,18 @@ class Handlers:
             session = self._server.sessions.get(request.session_hash)
             result = session.restore(event.number)
         except Refused as error:
-            return self._refusal(error)
-        views = self._everything(session, None)
+            return self._desk.refusal(error)
+        views = self._desk.everything(session, None)
         return {**views, self._fields.tabs: gr.update(selected="compare"), self._fields.prompts: result.choices.prompt}
 
     def base(self, event: gr.EventData, request: gr.Request) -> Updates:
         """The next edits go on from an edit, or from the picture again."""
         try:
-            session = self._session(request)
+            session = self._desk.session(request)
             session.base = None if event.number == "none" else session.restore(event.number)
         except Refused as error:
-            return self._refusal(error)
-        return self._everything(session, None)
+            return self._desk.refusal(error)
+        return self._desk.everything(session, None)
 
     def stop(self, request: gr.Request) -> None:
         """Stops what runs or waits for this tab."""
@@ -258,61 +252,3 @@ class Handlers:
             self._server.sessions.get(request.session_hash).stop()
         except Refused:
             return
-
-    # what they share
-
-    def _session(self, request: gr.Request) -> Session:
-        """The session of a request, with nothing running."""
-        session = self._server.sessions.get(request.session_hash)
-        if session.busy:
-            raise Refused(_BUSY)
-        return session
-
-    async def _follow(self, session: Session, job: Callable[[Progress], Any], what: str) -> AsyncIterator[Updates]:
-        """Puts work into the line and tells how it goes, until it is over; stops it where the tab is closed."""
-        if session.busy:
-            raise Refused(_BUSY)
-        running = session.job = self._server.line.add(job)
-        try:
-            yield {**self._buttons(session), self._fields.status: self._progress(running, what)}
-            while not running.over:
-                await asyncio.sleep(_TICK)
-                if not running.over:
-                    yield {self._fields.status: self._progress(running, what)}
-        finally:
-            running.stop()
-
-    def _progress(self, job: Job, what: str) -> str:
-        return markup.progress(job, what, self._server.line.place(job))
-
-    def _ended(self, session: Session, job: Job | None, what: str) -> Updates:
-        """What to say of work without a result."""
-        if job is None or job.state in ("stopped", "waiting"):
-            passes = 0 if job is None else job.progress.passes
-            after = f" after {passes} of {job.progress.total} passes" if job is not None and passes else ""
-            said = markup.say("hint", f"{what} was stopped{after}. Everything that you had is still here.", "Stopped.")
-        elif isinstance(job.error, _TOLD):
-            said = markup.say("error", str(job.error), "That cannot work.")
-        elif isinstance(job.error, MemoryError) or "out of memory" in str(job.error).lower():
-            said = markup.say("error", "There is not enough memory for this. Try fewer steps, or a smaller model.")
-        else:
-            said = markup.say("error", "Something went wrong inside. The studio’s own log says more.")
-        return {**self._buttons(session), self._fields.status: said}
-
-    def _refusal(self, error: Refused) -> Updates:
-        return {self._fields.status: markup.say("error", str(error))}
-
-    def _buttons(self, session: Session) -> Updates:
-        busy, fields = session.busy, self._fields
-        return {
-            fields.invert: gr.update(interactive=session.source is not None and not busy),
-            fields.edit: gr.update(interactive=session.inverted is not None and not busy),
-            fields.stop: gr.update(interactive=busy),
-        }
-
-    def _everything(self, session: Session, last: list[Result] | None) -> Updates:
-        """All parts of the page that depend on the session; `last` are the edits that were asked for together."""
-        views = markup.everything(session, self._server.options.model, last or [])
-        if last is None:
-            views.pop("grid")
-        return {**{getattr(self._fields, name): view for name, view in views.items()}, **self._buttons(session)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from renoise.apps.studio import markup
+from renoise.apps.studio import markup, views
 from renoise.apps.studio.captions import vocabulary
 from renoise.apps.studio.examples import STATIC
 from renoise.apps.studio.handlers import Handlers
@@ -32,7 +32,8 @@ _SCRIPTS = ("shared", "source", "compare", "painter", "gallery")
 def _head() -> str:
     scripts = "\n".join((STATIC / f"{name}.js").read_text() for name in _SCRIPTS)
     icon = (STATIC / "icon.svg").read_text().replace("#", "%23").replace('"', "'").replace("\n", "")
-    return f'<script>{scripts}</script><link rel="icon" href="data:image/svg+xml,{icon}"><meta name="robots" content="noindex">'
+    link = f'<link rel="icon" href="data:image/svg+xml,{icon}">'
+    return f'<script>{scripts}</script>{link}<meta name="robots" content="noindex">'
 
 
 LOOKS: dict[str, Any] = {
@@ -189,7 +190,7 @@ def _middle() -> dict[str, Any]:
     )
     with gr.Tabs(elem_id="views") as tabs:
         with gr.Tab("Compare", id="compare"):
-            stage = surface("compare", markup.stage(_NOBODY))
+            stage = surface("compare", views.stage(_NOBODY))
         with gr.Tab("Last edits", id="grid"):
             grid = surface("grid", "", "choose")
         with gr.Tab("How good it is", id="report"):
@@ -202,8 +203,8 @@ def _right(known: Any) -> dict[str, Any]:
     gr.HTML("<h2>Edit</h2>", apply_default_css=False)
     base = surface("base", "", "base")
     prompts = gr.Textbox(
-        label="What it shall show instead", lines=2, max_lines=6, elem_id="prompts", placeholder="green apple, blob style",
-        info="Several lines make several edits.",
+        label="What it shall show instead", lines=2, max_lines=6, elem_id="prompts",
+        placeholder="green apple, blob style", info="Several lines make several edits.",
     )  # fmt: skip
     surface("styles", markup.styles(known))
     preserve = gr.Slider(
@@ -216,12 +217,12 @@ def _right(known: Any) -> dict[str, Any]:
         info="0 follows the words, 1 keeps the picture.",
     )
     mask = gr.Radio(
-        [("everywhere", "everywhere"), ("automatic", "automatic"), ("painted", "painted")], value="everywhere", label="Where", elem_id="mask",
+        ["everywhere", "automatic", "painted"], value="everywhere", label="Where", elem_id="mask",
         info="Automatic finds where the two prompts disagree.",
     )  # fmt: skip
     with gr.Group(visible=False, elem_id="mask-more") as mask_more:
         with gr.Group(visible=False, elem_id="painting") as painting:
-            painter = surface("painter", markup.painter(_NOBODY))
+            painter = surface("painter", views.painter(_NOBODY))
         with gr.Row():
             grow = _number("Grow", "pixels; −2 shrinks")
             feather = _number("Soften", "pixels of its edge")
@@ -232,7 +233,7 @@ def _right(known: Any) -> dict[str, Any]:
         )
     mask.change(
         None, mask, [mask_more, painting], api_visibility="private",
-        js="(kind) => ['everywhere', 'painted'].map((name, index) => ({visible: (kind === name) === Boolean(index), __type__: 'update'}))",
+        js="(kind) => [kind !== 'everywhere', kind === 'painted'].map((visible) => ({visible, __type__: 'update'}))",
     )  # fmt: skip
     with gr.Accordion("More controls", open=False, elem_id="controls"):
         strength = gr.Slider(
@@ -253,7 +254,7 @@ def _right(known: Any) -> dict[str, Any]:
     with gr.Row(elem_classes="actions"):
         edit = gr.Button("Edit", variant="primary", interactive=False, elem_id="edit")
     gr.HTML("<h2>Take home</h2>", apply_default_css=False)
-    take = surface("take", markup.take_home(_NOBODY))
+    take = surface("take", views.take_home(_NOBODY))
     return {
         "base": base, "prompts": prompts, "painter": painter, "edit": edit, "take": take,
         "controls": (preserve, strength, guidance, push, randomness, seeds, mask, grow, feather),

@@ -14,7 +14,7 @@ _TINIEST = 1e-6
 
 
 def residuals(scores: Scores) -> str:
-    """From the first to the last pass of every step: how far off its equation each evaluated point was, on a log scale."""
+    """How far off its equation the first and the last evaluated point of every step was, on a logarithmic scale."""
     rows = [[max(value, _TINIEST) for value in row if math.isfinite(value)] for row in scores.residuals]
     told = [(time, row) for time, row in zip(scores.timesteps, rows, strict=True) if row]
     if not told:
@@ -55,8 +55,9 @@ def residuals(scores: Scores) -> str:
     )
     return (
         f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{ticks}{times}'
-        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 1}" text-anchor="middle">timestep, from noise to picture'
-        f"</text>{''.join(marks)}</svg>"
+        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 1}" text-anchor="middle">'
+        "timestep, from noise to picture</text>"
+        f"{''.join(marks)}</svg>"
     )
 
 
