@@ -15,6 +15,7 @@ from renoise.core.progress import Cancelled, Progress
 from renoise.core.settings import EditLosses, Region, Settings
 from renoise.core.table import StepTable
 from renoise.core.trajectory import Trajectory
+from renoise.edited import Edited
 from renoise.images import ImageError
 from renoise.inverted import Inversion
 from renoise.pipelines.invertible import make_invertible
@@ -27,6 +28,7 @@ __all__ = [
     "ArchiveError",
     "Cancelled",
     "EditLosses",
+    "Edited",
     "ImageError",
     "Inversion",
     "NotInvertible",

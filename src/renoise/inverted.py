@@ -6,29 +6,23 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from renoise import archive, files, images, metrics
 from renoise.core.checks import keywords
-from renoise.core.loop import replay
-from renoise.core.progress import Progress, checked
-from renoise.core.query import Job
-from renoise.core.regrid import regrid
+from renoise.core.progress import Progress
 from renoise.core.settings import Settings
 from renoise.core.table import StepTable
 from renoise.core.trajectory import Trajectory
 from renoise.edit_steps import check_steps
+from renoise.edited import EditRequest, edit
+from renoise.editing import Editable, Found
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.changes import Watch
-from renoise.pipelines.families import DESCRIPTIONS, EMBEDDINGS, NEGATIVES, TEXTS
-from renoise.pipelines.known_steps import refuse_other_steps
-from renoise.pipelines.stand_in import Measure, placed, stand_in
 from renoise.record import Record, Scene
-from renoise.texts import one_each
+from renoise.replaying import replayed, replaying
 
 __all__ = ["Inversion"]
 
@@ -45,6 +39,17 @@ class Inversion:
         """Joins a record and a pipeline that it belongs to, which `renoise.load` checks and this does not."""
         self.record, self.pipe = record, pipe
         self._watch = Watch(pipe)
+        self._editable = Editable(
+            pipe=pipe,
+            scene=record.scene,
+            settings=record.settings,
+            driver=record.driver,
+            z_0=record.z_0,
+            pixels=record.pixels,
+            boxes=record.boxes,
+            batched=record.batched,
+            found=Found(record.trajectory, record.scene),
+        )
 
     @property
     def trajectory(self) -> Trajectory:
@@ -114,7 +119,7 @@ class Inversion:
         adapter.warn_of_guidance(guidance_scale)
         if guidance_scale is not None:
             scene = replace(scene, guidance_scale=replace(self.settings, guidance_scale=guidance_scale).guidance_scale)
-        return self._pictures(self._regenerated(adapter, scene, progress=progress))
+        return self._pictures(self.regenerate(scene, progress=progress))
 
     def edit(
         self,
@@ -123,68 +128,91 @@ class Inversion:
         negative_prompt: str | Sequence[str] | None = None,
         guidance_scale: float | None = None,
         num_inference_steps: int | None = None,
+        preserve: float | str | Sequence[float | str] | None = None,
+        strength: float | None = None,
+        source_guidance: float = 0.0,
+        randomness: float = 0.0,
+        seed: int = 0,
+        mask: images.Source | Sequence[images.Source] | None = None,
+        mask_grow: int = 0,
+        mask_feather: int | None = None,
         pipe_kwargs: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> Any:
         """Regenerates the picture with another prompt.
 
+        Without any of the controls from `preserve` to `mask` this replays the sampler from the inverted noise under the
+        new prompt. With one of them the edit is a displacement of the picture that can be held back; its theory is in
+        `renoise.core.editing`. With controls, and the prompt of the inversion, the picture comes back as the
+        auto-encoder gives it back, without a pass.
+
         Args:
-            prompt: what the picture shall show; one for all pictures, or one each. None where `pipe_kwargs` holds
-                embeddings in its place.
-            negative_prompt: by default that of the inversion; counts only where guidance is on.
+            prompt: what the picture shall show; one for all pictures, or one each. Several prompts for one picture are
+                several edits. None where `pipe_kwargs` holds embeddings in its place.
+            negative_prompt: by default that of the inversion; counts only where guidance is on. The prompt of the
+                inversion may be one.
             guidance_scale: 1 means no guidance; by default ``settings.guidance_scale``.
             num_inference_steps: another number of steps, of the whole schedule, for samplers that draw no noise; it is
                 walked from the level that the inversion went to. By default the steps of the inversion. Another
-                strength takes another inversion.
+                strength takes another inversion. Goes with none of the controls.
+            preserve: how much of the picture stays: from 0, where everything may change, to 1; or "creative" (0),
+                "balanced" (0.2), "faithful" (0.4). A list of them is a list of edits.
+            strength: share of the inverted steps that are edited, in (0, 1], counted from the picture; less keeps more
+                of its layout.
+            source_guidance: how far to go away from what the picture shows, 0 or more; takes one pass more a step.
+            randomness: share of fresh noise, in [0, 1], in what the edit starts from; its variance stays. Other seeds
+                then give other edits. Takes one pass more a step.
+            seed: of the fresh noise.
+            mask: where the picture may change, white on black: a picture as `renoise.invert` takes it, of the shape
+                of the one that was inverted, one for all pictures or one each; or "auto", for where the two prompts
+                disagree, which takes the edit twice. Beyond the mask the result has the very pixels that were inverted.
+            mask_grow: pixels by which the mask is made larger, or smaller where negative.
+            mask_feather: pixels over which it fades beyond its edge; by default one for 64 of the shorter side.
             pipe_kwargs: keywords of the pipeline's own call in place of or besides those of the inversion. A new prompt
                 drops what said the same in other words: prompt_2, prompt_3, embeddings and their masks; a new negative
                 prompt drops negative_prompt_2, negative_prompt_3 and negative embeddings.
             progress: told of every pass, and able to stop; by default the pipeline's own progress bar.
 
         Returns:
-            A PIL image, or a list of them where a list was inverted, without the padding.
+            A `renoise.Edited`, which is a PIL image without the padding, or a list of them where a list was inverted,
+            or where several prompts or dials were asked for (a list per prompt of a list per dial, where both were).
 
         Raises:
             Cancelled: `progress` was asked to stop.
             RuntimeError: the pipeline is in the middle of an inversion, or of replaying one.
             TypeError, ValueError: an argument that cannot work; says which, why, and what would.
         """
-        checked(progress)
-        adapter, given = Adapter(self.pipe), keywords("pipe_kwargs", pipe_kwargs)
-        adapter.warn_of_guidance(guidance_scale)
+        own = self.settings.num_inference_steps
         if num_inference_steps is not None:  # as a whole number, or refused
-            settings = replace(self.settings, num_inference_steps=num_inference_steps)
-            num_inference_steps = settings.num_inference_steps
-        if num_inference_steps == self.settings.num_inference_steps:
-            num_inference_steps = None
-        check_steps(self.record, adapter, given, num_inference_steps)
-        texts = None if prompt is None else one_each(prompt, len(self.pixels), "prompt")
-        scene = self._edited(texts, negative_prompt, guidance_scale, given)
-        return self._pictures(self._regenerated(adapter, scene, num_inference_steps, progress))
+            wanted = replace(self.settings, num_inference_steps=num_inference_steps).num_inference_steps
+            num_inference_steps = None if wanted == own else wanted
+        request = EditRequest(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            guidance_scale=guidance_scale,
+            num_inference_steps=None
+            if num_inference_steps == self.settings.num_inference_steps
+            else num_inference_steps,
+            preserve=preserve,
+            strength=strength,
+            source_guidance=source_guidance,
+            randomness=randomness,
+            seed=seed,
+            mask=mask,
+            mask_grow=mask_grow,
+            mask_feather=mask_feather,
+            pipe_kwargs=pipe_kwargs,
+        )
+        self._watch.look(self.pipe)
+        return edit(self._editable, request, progress, self._replayed)
 
-    def _edited(
-        self,
-        texts: tuple[str, ...] | None,
-        negative_prompt: str | Sequence[str] | None,
-        guidance_scale: float | None,
-        given: Mapping[str, Any],
-    ) -> Scene:
-        """The scene of an edit: what was given, and of the inversion's own what that does not replace."""
-        source, settings = self.scene, self.settings
-        if guidance_scale is not None:
-            settings = replace(settings, guidance_scale=guidance_scale)
-        dropped: set[str] = set()
-        if texts is not None or "prompt_embeds" in given:
-            dropped |= DESCRIPTIONS
-        negatives = source.negative_prompts
-        if negative_prompt is not None:
-            negatives = one_each(negative_prompt, len(self.pixels), "negative_prompt")
-        elif "negative_prompt_embeds" in given:
-            negatives = None
-        if negative_prompt is not None or "negative_prompt_embeds" in given:
-            dropped |= NEGATIVES
-        kept = {key: value for key, value in source.pipe_kwargs.items() if key not in dropped}
-        return Scene(texts, negatives, settings.guidance_scale, kept | dict(given))
+    def _replayed(
+        self, adapter: Adapter, scene: Scene, request: EditRequest, progress: Progress | None
+    ) -> tuple[Tensor, int]:
+        """The latents of a replay under another prompt, and its passes."""
+        steps = request.num_inference_steps
+        check_steps(self.record, adapter, keywords("pipe_kwargs", request.pipe_kwargs), steps)
+        return replayed(adapter, self._editable, self.trajectory, scene, steps, progress)
 
     @contextmanager
     def replaying(
@@ -211,49 +239,18 @@ class Inversion:
             RuntimeError: the pipeline is in the middle of an inversion, or of replaying one.
             ValueError: raised in the call: steps that are not those of the inversion.
         """
-        adapter, count = Adapter(self.pipe), len(self.pixels)
         self._watch.look(self.pipe)
-        scene = self._edited(("",) * count, negative_prompt, guidance_scale, {})
-        call = adapter.call(scene, self.settings.num_inference_steps, self.size)
-        wanted = {name: value for name, value in call.keywords.items() if name not in DESCRIPTIONS | {"prompt"}}
-        if not self.record.batched:  # one text goes with one text, and a list with a list
-            for name in ({"negative_prompt"} | TEXTS) & wanted.keys():
-                wanted[name] = wanted[name] and wanted[name][0]
-        replaying = stand_in(
-            self.pipe.scheduler,
-            lambda measure: self._replay(self.table),
-            steps=self.table,
-            on_schedule=partial(refuse_other_steps, self.settings.num_inference_steps, self.scene.pipe_kwargs),
-        )
-        with adapter.turn(), placed(self.pipe, replaying):
+        with replaying(self._editable, self.trajectory, negative_prompt, guidance_scale) as wanted:
             yield wanted
 
     def regenerate(
         self, scene: Scene, num_inference_steps: int | None = None, *, progress: Progress | None = None
     ) -> Tensor:
         """Replays the sampler from the inverted noise; pixels (B, 3, H, W) in [0, 1], padding included."""
-        return self._regenerated(Adapter(self.pipe), scene, num_inference_steps, progress)
-
-    @torch.no_grad()
-    def _regenerated(
-        self,
-        adapter: Adapter,
-        scene: Scene,
-        num_inference_steps: int | None = None,
-        progress: Progress | None = None,
-    ) -> Tensor:
-        table = self.table
+        adapter = Adapter(self.pipe)
         self._watch.look(self.pipe)
-
-        def begin(measure: Measure) -> Job[Tensor]:
-            return self._replay(table if num_inference_steps is None else regrid(table, measure()))
-
-        steps = num_inference_steps or self.settings.num_inference_steps
-        call = adapter.call(scene, steps, self.size, len(self.pixels))
-        driver = self.record.driver if scene.pipe_kwargs.keys() <= EMBEDDINGS else "pipeline"
-        known = table if num_inference_steps is None else None
         with adapter.turn():
-            latents = adapter.run(begin, [call], driver=driver, stage="generate", steps=known, progress=progress)
+            latents, _ = replayed(adapter, self._editable, self.trajectory, scene, num_inference_steps, progress)
             return self._decoded(adapter, latents)
 
     def round_trip(self) -> Tensor:
@@ -278,9 +275,6 @@ class Inversion:
     def _decoded(self, adapter: Adapter, latents: Tensor) -> Tensor:
         with adapter.turn(), adapter.freeing():
             return adapter.codec.decode(latents, self.size)
-
-    def _replay(self, table: StepTable) -> Job[Tensor]:
-        return Job(replay(table, self.latents, self.trajectory.noises), table, len(table))
 
     def _pictures(self, pixels: Tensor) -> Any:
         boxes = self.record.boxes

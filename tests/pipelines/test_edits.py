@@ -17,6 +17,7 @@ from diffusers import (
 
 import renoise
 from renoise.core.settings import EditLosses, Region, Settings, window
+from renoise.editing import edited_scene
 from tests.helpers import tiny, tiny_flow
 from tests.helpers.kinds import FLOW, KINDS, UNETS, embeddings, inverted, pictures, scene, settings, size_of
 
@@ -46,9 +47,12 @@ def test_a_new_negative_prompt_drops_the_old_one_for_the_second_text_encoder() -
     pipe = tiny.sdxl()
     given = {"negative_prompt": "ugly", "pipe_kwargs": {"negative_prompt_2": ["blurred", "cut"]}}
     inversion = inverted(pipe, settings(2, 1, 2.5), **given)
-    edited = inversion._edited(("a", "b"), "red", None, {})
+    edited = edited_scene(inversion._editable, ("a", "b"), "red", None, {})
     assert "negative_prompt_2" not in edited.pipe_kwargs
-    assert inversion._edited(("a", "b"), None, None, {}).pipe_kwargs["negative_prompt_2"] == ["blurred", "cut"]
+    assert edited_scene(inversion._editable, ("a", "b"), None, None, {}).pipe_kwargs["negative_prompt_2"] == [
+        "blurred",
+        "cut",
+    ]
     inversion.edit("snow", negative_prompt="red")
 
 
@@ -57,7 +61,7 @@ def test_every_keyword_that_describes_the_picture_is_dropped() -> None:
 
     inversion = inverted(tiny.sd(), settings(1, 0))
     object.__setattr__(inversion.scene, "pipe_kwargs", dict.fromkeys(DESCRIPTIONS | NEGATIVES | {"clip_skip"}))
-    assert inversion._edited(("a", "b"), "red", None, {}).pipe_kwargs.keys() == {"clip_skip"}
+    assert edited_scene(inversion._editable, ("a", "b"), "red", None, {}).pipe_kwargs.keys() == {"clip_skip"}
     assert {"prompt_2", "prompt_3", "prompt_embeds", "pooled_prompt_embeds"} <= DESCRIPTIONS
     assert {"prompt_attention_mask", "prompt_embeds_mask"} <= DESCRIPTIONS
     assert {"negative_prompt_2", "negative_prompt_3", "negative_prompt_embeds_mask"} <= NEGATIVES

@@ -38,7 +38,7 @@ from renoise.core.solvers import SOLVERS, Solution, renoise, solve
 from renoise.core.table import StepTable
 from renoise.core.trajectory import StepReport, Trajectory
 
-__all__ = ["count_passes", "drive", "invert", "replay"]
+__all__ = ["ask", "count_passes", "drive", "invert", "replay"]
 
 _Result = TypeVar("_Result")
 _NOISE = {"independent": independent, "matched": matched}
@@ -144,7 +144,7 @@ def replay(
     _check(table, z_T, noises)
     z = z_T
     for step in range(len(table)):
-        m = yield from _ask(z, step)
+        m = yield from ask(z, step)
         z = table.forward(step, z, m, None if noises is None else noises[step].to(z))
     return z
 
@@ -223,11 +223,11 @@ def _solve(
     z, waiting = next(points)
     try:
         if noised is not None:
-            both = yield from _ask(torch.cat((noised, z)), step, scenes=(0, 0))
+            both = yield from ask(torch.cat((noised, z)), step, scenes=(0, 0))
             target, m = both.chunk(2)
             z, waiting = points.send(m)
         while True:
-            m = yield from _ask(z, step, waiting=waiting)
+            m = yield from ask(z, step, waiting=waiting)
             z, waiting = points.send(m)
     except StopIteration as stop:
         solution: Solution = stop.value
@@ -242,7 +242,7 @@ def _move_noise(
     if settings.absorption:
         z_t, m = solution.best, solution.prediction
     elif settings.correction:
-        m = yield from _ask(z_t, step)
+        m = yield from ask(z_t, step)
         report = replace(report, passes=report.passes + 1)
     if m is not None:
         residual = table.residual_noise(step, z_s, z_t, m)
@@ -256,7 +256,7 @@ def _move_noise(
     return z_t, noise, report
 
 
-def _ask(
+def ask(
     z: Tensor, step: int, scenes: tuple[int, ...] = (0,), waiting: Tensor | None = None
 ) -> Generator[Query, Tensor, Tensor]:
     """Make one query and check its answer."""

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from renoise.core.clean import prediction_kinds
 from renoise.core.table import COLUMNS, StepTable
 
 __all__ = ["regrid"]
@@ -63,13 +64,7 @@ def _first_step(walked: StepTable, tail: StepTable) -> tuple[Tensor, Tensor]:
         ratio = walked.sigma[1:2] / sigma
         share = walked.alpha[1:2] - ratio * alpha
         of_z, of_m = (walked.a[:1] - ratio) / share, walked.b[:1] / share
-        one, power = torch.ones_like(alpha), alpha.square() + sigma.square()
-        known = (  # epsilon, v-prediction for any alpha and sigma, sample, flow
-            (1 / alpha, -sigma / alpha),
-            (alpha / power, -sigma / power.sqrt()),
-            (0 * one, one),
-            (one, -sigma),
-        )
+        known = prediction_kinds(alpha, sigma)
         if any(torch.allclose(of_z, z, 1e-3, 1e-4) and torch.allclose(of_m, m, 1e-3, 1e-4) for z, m in known):
             ratio = tail.sigma[:1] / sigma
             share = tail.alpha[:1] - ratio * alpha

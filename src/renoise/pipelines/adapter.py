@@ -142,6 +142,10 @@ class Adapter:
             )
         return wanted or ("direct" if self.family.direct and not others else "pipeline")
 
+    def answers_directly(self, scenes: Sequence[Scene]) -> bool:
+        """Whether these scenes can be asked about without the pipeline's own loop."""
+        return self.family.direct is not None and all(scene.pipe_kwargs.keys() <= EMBEDDINGS for scene in scenes)
+
     def call(self, scene: Scene, num_inference_steps: int, size: tuple[int, int], pictures: int | None = None) -> Call:
         """The call of the pipeline that shows a scene.
 

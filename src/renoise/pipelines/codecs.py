@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from renoise.core.editing import MAPS, Layout
 from renoise.pipelines.families import Family
 
 __all__ = ["Codec"]
@@ -99,6 +100,20 @@ class Codec:
         pixels = pixels.squeeze(2) if frames else pixels
         self._check_finite(pixels, "decoded pixels")
         return (pixels.float() * 0.5 + 0.5).clamp(0, 1)
+
+    def layout(self, size: tuple[int, int]) -> Layout:
+        """How latents of pictures of this size are laid out as maps in the resolution of the auto-encoder."""
+        if not self._family.packed:
+            return MAPS
+        height, width = (side // self._factor // 2 for side in size)
+
+        def to_maps(z: Tensor) -> Tensor:
+            return nn.functional.pixel_shuffle(z.transpose(1, 2).reshape(len(z), -1, height, width), 2)
+
+        def from_maps(maps: Tensor) -> Tensor:
+            return nn.functional.pixel_unshuffle(maps, 2).flatten(2).transpose(1, 2)
+
+        return Layout(to_maps, from_maps)
 
     def _check_finite(self, values: Tensor, what: str) -> None:
         if not values.isfinite().all():

@@ -14,7 +14,7 @@ from renoise.pipelines.families import EMBEDDINGS, TEXTS, Family
 from renoise.record import Scene
 from renoise.texts import one_each
 
-__all__ = ["Call", "call_keywords", "joined_keywords", "prompt_count", "same"]
+__all__ = ["Call", "call_keywords", "joined_keywords", "prompt_count", "rows_of", "same"]
 
 # What `invert` and `edit` decide themselves; handed over in pipe_kwargs, these keywords would contradict them.
 _DECIDED = {
@@ -195,6 +195,16 @@ def _one_after_the_other(keyword: str, values: Sequence[Any], batch: int) -> Any
         for value in values
         for item in (value if isinstance(value, (list, tuple)) and len(value) == batch else [value] * batch)
     ]
+
+
+def rows_of(pipe_kwargs: Mapping[str, Any], number: int, count: int) -> dict[str, Any]:
+    """The keywords for one of `count` pictures: of those that hold a value for each picture, that of this one."""
+
+    def row(keyword: str, value: Any) -> Any:
+        each = isinstance(value, (list, tuple, Tensor)) and len(value) == count
+        return value[number : number + 1] if keyword in _PER_PICTURE and each else value
+
+    return {keyword: row(keyword, value) for keyword, value in pipe_kwargs.items()}
 
 
 def same(a: Any, b: Any) -> bool:

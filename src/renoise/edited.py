@@ -1,0 +1,202 @@
+"""Edited pictures: what an edit returns, which can be the source of the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from renoise import images, masks
+from renoise.core.budget import kept_steps
+from renoise.core.checks import keywords
+from renoise.core.progress import Progress, checked
+from renoise.edit_controls import EditWords, words
+from renoise.editing import Editable, MaskWords, edited_latents, edited_scene, known_steps
+from renoise.pipelines.adapter import Adapter
+from renoise.record import Scene
+
+__all__ = ["EditRequest", "Edited", "edit", "finished"]
+
+
+class Edited(Image.Image):
+    """An edited picture: a PIL image, without padding, that knows how it came about.
+
+    Copies, crops and what comes back from pickle or from a file are plain PIL images.
+
+    Attributes:
+        prompt: what it was asked to show; None where that was given by embeddings.
+        passes: network passes of the edit (a guided pass counts once), those to find source latents or an automatic
+            mask included.
+        mask: where it was allowed to change, float32 (height, width) in [0, 1] on the CPU; None without a mask.
+    """
+
+    prompt: str | None
+    passes: int
+    mask: Tensor | None
+
+    def __init__(self, picture: Image.Image, source: Editable, mask: Tensor | None, passes: int) -> None:
+        """Joins a picture, itself as the source of further edits, and what is known about its making."""
+        self.__setstate__(picture.__getstate__())
+        self.prompt = source.scene.prompts[0] if source.scene.prompts else None
+        self.passes, self.mask, self._source = passes, mask, source
+
+    def __reduce__(self) -> Any:
+        return self.copy().__reduce_ex__(2)
+
+    @property
+    def latents(self) -> Tensor:
+        """Its clean latents, (1, C, h, w) or (1, tokens, C) float32."""
+        return self._source.z_0
+
+    def edit(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        negative_prompt: str | None = None,
+        guidance_scale: float | None = None,
+        preserve: float | str | Sequence[float | str] | None = None,
+        strength: float | None = None,
+        source_guidance: float = 0.0,
+        randomness: float = 0.0,
+        seed: int = 0,
+        mask: images.Source | None = None,
+        mask_grow: int = 0,
+        mask_feather: int | None = None,
+        pipe_kwargs: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Any:
+        """Edits this picture further, without another trip through the auto-encoder.
+
+        What the next prompt has in common with that of this picture stays as it is. The arguments are those of
+        `renoise.Inversion.edit`; the network is asked about both prompts, so a step takes two passes.
+        """
+        request = EditRequest(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            guidance_scale=guidance_scale,
+            preserve=preserve,
+            strength=strength,
+            source_guidance=source_guidance,
+            randomness=randomness,
+            seed=seed,
+            mask=mask,
+            mask_grow=mask_grow,
+            mask_feather=mask_feather,
+            pipe_kwargs=pipe_kwargs,
+        )
+        return edit(self._source, request, progress)
+
+
+@dataclass(frozen=True, eq=False)
+class EditRequest:
+    """The arguments of an edit as a user gave them; see `renoise.Inversion.edit`."""
+
+    prompt: Any
+    negative_prompt: Any = None
+    guidance_scale: float | None = None
+    num_inference_steps: int | None = None
+    pipe_kwargs: Mapping[str, Any] | None = None
+    preserve: Any = None
+    strength: Any = None
+    source_guidance: Any = 0.0
+    randomness: Any = 0.0
+    seed: Any = 0
+    mask: Any = None
+    mask_grow: Any = 0
+    mask_feather: Any = None
+
+    def several(self, source: Editable) -> list[EditRequest]:
+        """One request per prompt for a single picture, or per value of `preserve`; empty where both are one."""
+        if isinstance(self.prompt, (list, tuple)) and not source.batched and len(self.prompt) != 1:
+            return [replace(self, prompt=text) for text in self.prompt]
+        if isinstance(self.preserve, (list, tuple)):
+            return [replace(self, preserve=value) for value in self.preserve]
+        return []
+
+    def check(self, source: Editable) -> None:
+        """Refuses controls that cannot work, in all of the edits that are asked for."""
+        several = self.several(source)
+        for one in several:
+            one.check(source)
+        if not several:
+            self.words()
+
+    def words(self) -> EditWords:
+        """Checked controls."""
+        return words(self.preserve, self.strength, self.source_guidance, self.randomness, self.seed)
+
+    def masks(self, source: Editable) -> MaskWords | None:
+        """The checked mask."""
+        grow, feather = masks.check_amounts(self.mask_grow, self.mask_feather, source.size)
+        if self.mask is None:
+            return None
+        automatic = isinstance(self.mask, str) and self.mask == "auto"
+        return MaskWords(None if automatic else masks.opened(self.mask, source.boxes, source.size), grow, feather)
+
+
+Replay = Callable[[Adapter, Scene, EditRequest, Progress | None], tuple[Tensor, int]]
+
+
+def edit(source: Editable, request: EditRequest, progress: Progress | None, replay: Replay | None = None) -> Any:
+    """Edited pictures: one, or a list where several were edited or several edits asked for.
+
+    Args:
+        source: the pictures.
+        request: what is asked for.
+        progress: told of every pass.
+        replay: makes an edit without controls, where the pictures were inverted: latents (B, ...), and the passes.
+
+    Raises:
+        Cancelled: `progress` was asked to stop.
+        RuntimeError: the pipeline is in the middle of an inversion, or of replaying one.
+        TypeError, ValueError: an argument that cannot work; says which, why, and what would.
+    """
+    request.check(source)
+    several = request.several(source)
+    if several:
+        return [edit(source, one, progress, replay) for one in several]
+    checked(progress)
+    adapter, asked, mask = Adapter(source.pipe), request.words(), request.masks(source)
+    adapter.warn_of_guidance(request.guidance_scale)
+    given = keywords("pipe_kwargs", request.pipe_kwargs)
+    scene = edited_scene(source, request.prompt, request.negative_prompt, request.guidance_scale, given)
+    adapter.call(scene, source.settings.num_inference_steps, source.size, len(source.pixels))  # or refused
+    with adapter.turn():
+        if replay is not None and mask is None and asked.plain:
+            latents, passes = replay(adapter, scene, request, progress)
+            return finished(adapter, source, scene, latents, None, passes)
+        if request.num_inference_steps is not None:
+            raise ValueError(
+                f"num_inference_steps={request.num_inference_steps} with preserve, strength, source_guidance, "
+                "randomness or mask: these work on the steps of the inversion; leave one or the other out"
+            )
+        table = known_steps(adapter, source)
+        kept_steps(source.settings.num_inference_steps if table is None else len(table), asked.strength)
+        latents, pixels, passes = edited_latents(adapter, source, scene, asked, mask, progress)
+        return finished(adapter, source, scene, latents, pixels, passes)
+
+
+def finished(
+    adapter: Adapter, source: Editable, scene: Scene, latents: Tensor, mask: Tensor | None, passes: int
+) -> Edited | list[Edited]:
+    """Decodes edited latents and puts the source's own pixels back beyond the mask."""
+    with adapter.turn(), adapter.freeing():
+        pixels = adapter.codec.decode(latents, source.size).to(source.pixels)
+    if mask is not None:
+        pixels = masks.blended(source.pixels, pixels, mask.to(pixels))
+    after = replace(
+        source,
+        scene=replace(scene, guidance_scale=source.scene.guidance_scale),
+        z_0=latents,
+        pixels=pixels,
+        shift=latents - source.z_0 if source.shift is None else source.shift + latents - source.z_0,
+    )
+    results = []
+    for number, (picture, box) in enumerate(zip(images.to_pil(pixels), source.boxes, strict=True)):
+        left, top, right, bottom = box
+        own = None if mask is None else mask[number, 0, top:bottom, left:right].clone()
+        results.append(Edited(images.unfit(picture, box), after.row(number), own, passes))
+    return results if source.batched else results[0]

@@ -1,0 +1,114 @@
+"""Masks: where an edit may change a picture.
+
+A mask is a float tensor [batch, 1, height, width] in [0, 1] in the pixels of the model's picture, 1 where the picture
+may change.  It is 0 on the padding.  Beyond the mask an edit gives back the very pixels that it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from renoise.core.checks import whole
+from renoise.images import Box, ImageError, Source, open_image
+
+__all__ = ["blended", "check_amounts", "feathered", "from_evidence", "grown", "on_latents", "opened"]
+
+_SHARE_OF_SIDE = 64  # the default feather is one pixel for as many pixels of the shorter side
+
+
+def opened(mask: Source | Sequence[Source], boxes: Sequence[Box], size: tuple[int, int]) -> Tensor:
+    """Masks as users hand them over: white, 1 or True where the picture may change.
+
+    Args:
+        mask: what `renoise.images.open_image` reads, of the shape of the picture that was inverted (the resolution may
+            differ); one for all pictures, or a list of one each.
+        boxes: where each picture lies inside its padding.
+        size: (height, width) of the padded pictures.
+
+    Raises:
+        ImageError: no such picture, or one of another shape than the picture that it belongs to.
+        ValueError: not as many masks as pictures, or a mask that is black everywhere.
+    """
+    masks = list(cast("Sequence[Source]", mask)) if isinstance(mask, (list, tuple)) else [cast("Source", mask)]
+    if len(masks) not in (1, len(boxes)):
+        raise ValueError(f"{len(masks)} masks for {len(boxes)} pictures: pass one for all, or one each")
+    masks = masks if len(masks) == len(boxes) else masks * len(boxes)
+    placed = torch.zeros(len(boxes), 1, *size)
+    for number, (one, (left, top, right, bottom)) in enumerate(zip(masks, boxes, strict=True)):
+        grey = _read(one)
+        width, height = right - left, bottom - top
+        # what fit makes of a shape is whole pixels, so shapes may differ by one
+        if abs(grey.width * height - grey.height * width) > max(grey.size) + max(width, height):
+            raise ImageError(
+                f"the mask is {grey.width} x {grey.height} and the picture {width} x {height}: pass a mask of the "
+                "shape of the picture (in any resolution)"
+            )
+        fitted = np.asarray(grey.resize((width, height), Image.Resampling.BOX), dtype=np.float32) / 255
+        if not fitted.any():
+            raise ValueError("the mask is black everywhere, so nothing may change: paint white where the edit belongs")
+        placed[number, 0, top:bottom, left:right] = torch.from_numpy(fitted)
+    return placed
+
+
+def _read(mask: Source) -> Image.Image:
+    if isinstance(mask, np.ndarray) and mask.ndim == 2 and mask.dtype.kind in "iu" and mask.size and mask.max() <= 1:
+        mask = mask.astype(bool)  # 0 and 1 in whole numbers
+    return open_image(mask).convert("L")
+
+
+def check_amounts(grow: Any, feather: Any, size: tuple[int, int]) -> tuple[int, int]:
+    """`mask_grow` and `mask_feather` as whole numbers of pixels, the latter with its default.
+
+    Raises:
+        TypeError, ValueError: no whole numbers, or more than the picture's side.
+    """
+    most = min(size)
+    grow = whole("mask_grow", grow, f" is no whole number of pixels from {-most} to {most}", least=-most, most=most)
+    if feather is None:
+        return grow, max(1, round(most / _SHARE_OF_SIDE))
+    return grow, whole("mask_feather", feather, f" is no whole number of pixels from 0 to {most}", least=0, most=most)
+
+
+def grown(mask: Tensor, pixels: int) -> Tensor:
+    """The mask, larger by some pixels on every side, or smaller where they are negative."""
+    if pixels == 0:
+        return mask
+    reach = abs(pixels)
+    if pixels > 0:
+        return _widest(mask, reach)
+    return 1 - _widest(1 - mask, reach)
+
+
+def feathered(mask: Tensor, pixels: int) -> Tensor:
+    """The mask, fading in a straight line over some pixels beyond its edge; inside it stays as it is.
+
+    A pixel that is further than that from the mask (in columns and in rows) is exactly 0.
+    """
+    return torch.stack([mask, *(_widest(mask, reach) for reach in range(1, pixels + 1))]).mean(0)
+
+
+def on_latents(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """The mask in the resolution of the latents' maps: the largest value among the pixels of each place."""
+    return nn.functional.adaptive_max_pool2d(mask, size)
+
+
+def from_evidence(evidence: Tensor, size: tuple[int, int], share: float) -> Tensor:
+    """Where the evidence of `renoise.core.gate` exceeds a share of its 98th percentile, in pixels, 0 or 1."""
+    top = torch.quantile(evidence.flatten(1), 0.98, dim=1).view(-1, 1, 1, 1)
+    smooth = nn.functional.interpolate(evidence / top.clamp(min=1e-12), size, mode="bilinear", align_corners=False)
+    return (smooth > share).float()
+
+
+def blended(source: Tensor, edited: Tensor, mask: Tensor) -> Tensor:
+    """Pixels [batch, 3, height, width] of `edited` in the mask and of `source` beyond it; there the same bits."""
+    return torch.where(mask > 0, source + mask * (edited - source), source)
+
+
+def _widest(mask: Tensor, reach: int) -> Tensor:
+    return nn.functional.max_pool2d(mask, 2 * reach + 1, stride=1, padding=reach)
