@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 CHROMIUM = "/usr/bin/chromium"
 SHOTS = ROOT / "build/studio"
 """Where screenshots are kept."""
-PATIENCE = 90_000
+PATIENCE = 60_000
 """Milliseconds to wait for work on a machine that others use too."""
 
 # Notes every connection that the studio's process asks for; Python runs it before anything else.
@@ -91,7 +91,8 @@ class Studio:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=folder,
         )  # fmt: skip
         self.lines: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         until(lambda: self._address() or self.process.poll() is not None, 180, "the start")
         self.url = self._address()
         assert self.url, "".join(self.lines)
@@ -132,7 +133,11 @@ class Studio:
         """Ends it as Ctrl-C does; returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(how)
-        return self.process.wait(seconds)
+        code = self.process.wait(seconds)
+        self._reader.join(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
 
 
 @contextmanager
@@ -167,7 +172,9 @@ class Page:
 
     def message(self, text: str, kind: str = "") -> Any:
         """Waits for a message with this text."""
-        self.tab.wait_for_selector(f"#status .say{'.' + kind if kind else ''}:has-text({json.dumps(text)})")
+        self.tab.wait_for_selector(
+            f"#status .say{'.' + kind if kind else ''}:has-text({json.dumps(text, ensure_ascii=False)})"
+        )
 
     def example(self, index: int = 0) -> None:
         """Chooses an example."""

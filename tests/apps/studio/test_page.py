@@ -36,7 +36,8 @@ def test_the_first_visit(page: Open, studio: Studio) -> None:
         assert told in first.tab.inner_text("#top")
     assert first.tab.locator("[data-example]").count() >= 12
     assert first.tab.locator("#invert").is_disabled()
-    assert first.problems == [] and first.foreign == []
+    assert first.problems == []
+    assert first.foreign == []
     # everything stands on one screen
     height = first.tab.evaluate("document.documentElement.scrollHeight")
     assert height <= 900
@@ -69,7 +70,9 @@ def test_a_picture_is_uploaded_fitted_and_named(page: Open) -> None:
     opened.message("Check what it shows")
     assert opened.tab.input_value("#caption input") == DOG
     told = opened.tab.inner_text("label.drop")
-    assert "200 × 150" in told and "scaled to 64 × 48" in told and "8 pixels above, 8 pixels below" in told
+    assert "200 × 150" in told
+    assert "scaled to 64 × 48" in told
+    assert "8 pixels above, 8 pixels below" in told
     opened.shot("upload")
     # another guess is taken over by a click
     guess = opened.tab.locator("[data-caption] >> nth=1")
@@ -121,7 +124,8 @@ def test_an_inversion_is_followed_and_judged(page: Open) -> None:
     opened.tab.wait_for_selector(".report .plot")
     opened.shot("report")
     told = opened.tab.inner_text(".report")
-    assert told.count("dB") >= 2 and "16 passes" in told
+    assert told.count("dB") >= 2
+    assert "16 passes" in told
     assert opened.tab.locator(".plot g").count() == 4
     began = time.monotonic()
     opened.edit(CAT)
@@ -169,7 +173,8 @@ def test_stop_ends_an_inversion_within_a_pass_and_leaves_what_was_there(page: Op
     print(f"stopped {seconds:.2f} s after the press of the button")
     opened.shot("stopped")
     assert seconds < 3
-    assert opened.tab.locator("#invert").is_enabled() and opened.tab.locator("#stop").is_disabled()
+    assert opened.tab.locator("#invert").is_enabled()
+    assert opened.tab.locator("#stop").is_disabled()
     assert opened.file("inversion-1-reconstruction.png") == before
     opened.edit(CAT)  # the first inversion can still be edited
 

@@ -34,11 +34,11 @@ def found(shade: int = 0) -> Found:
     picture = png(8, 6, shade)
     record: Any = Remembered(SimpleNamespace(prompts=("red apple",)))
     choices = InvertChoices("red apple")
-    return Found(record, Source(picture, (8, 6), "red apple"), choices, picture, picture, picture, SCORES)
+    return Found(record, Source(picture, (8, 6), "red apple"), choices, picture, picture, picture, SCORES, record)
 
 
 def made(shade: int = 0) -> Made:
-    return Made(None, png(8, 6, shade), None, 4, 0.1)
+    return Made(png(8, 6, shade), Any, None, 4, 0.1)
 
 
 def test_the_oldest_inversion_goes_with_its_edits() -> None:

@@ -192,7 +192,7 @@ class Handlers:
                 raise Refused("Invert a picture first; then it can be edited as often as you like.")
             preserve, strength, guidance, push, randomness, seeds, mask, grow, feather = controls
             given = {
-                "preserve": preserve,
+                "preserve": preserve or None,
                 "strength": None if strength == 1 else strength,
                 "guidance_scale": number("Guidance", guidance),
                 "source_guidance": number("Push away", push) or 0.0,

@@ -130,7 +130,7 @@ def progress(job: Job, what: str, ahead: int) -> str:
         return f'<div class="say wait" role="status">{waiting}</div>'
     done, total = job.progress.passes, job.progress.total
     left = job.seconds_left()
-    stage = {"invert": "finding the noise", "generate": "regenerating", "edit": "editing"}.get(job.progress.stage, "")
+    stage = {"invert": "finding the noise", "walk": "retracing the steps"}.get(job.progress.stage, "drawing")
     text = what + (f", {stage}: pass {done} of {total}" if total else " …")
     if left is not None and left >= 0.5:
         text += f", about {duration(left)} left"

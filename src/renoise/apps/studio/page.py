@@ -214,7 +214,7 @@ def _right(known: Any) -> dict[str, Any]:
         step=0.05,
         label="Creative to faithful",
         elem_id="preserve",
-        info="0 follows the words, 1 keeps the picture.",
+        info="0 follows the words, 0.2 is balanced, 0.4 faithful; 1 keeps most.",
     )
     mask = gr.Radio(
         ["everywhere", "automatic", "painted"], value="everywhere", label="Where", elem_id="mask",

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from renoise.apps.studio.choices import InvertChoices
+from renoise.apps.studio.choices import EditChoices, InvertChoices
 from renoise.apps.studio.sessions import Inverted, Result
 
 __all__ = ["Model", "command_line", "files", "python"]
@@ -49,14 +49,14 @@ def python(model: Model, result: Result | Inverted) -> str:
 
 
 def command_line(model: Model, result: Result | Inverted) -> str | None:
-    """One command, or None where the command line cannot say it: a chain of edits takes Python."""
+    """One command, or None where the command line cannot say it: chains of edits, masks and dials take Python."""
     inverted = result.inverted if isinstance(result, Result) else result
     words = ["renoise", "edit" if isinstance(result, Result) else "reconstruct"]
     found = inverted.found
     from_file = found.choices is None or not isinstance(result, Result)
     words.append(_saved(inverted) if from_file else "source.png")
     if isinstance(result, Result):
-        if result.base is not None:
+        if result.base is not None or not _sayable(result.choices):
             return None
         words += ["--to", result.choices.prompt]
         if not from_file:
@@ -120,6 +120,11 @@ def _arguments(edit: Result) -> str:
 def _invert_options(choices: InvertChoices) -> dict[str, Any]:
     names = {"num_inference_steps": "steps", "inversion_guidance_scale": "inversion-guidance"}
     return {names.get(name, name): value for name, value in choices.keywords().items()}
+
+
+def _sayable(choices: EditChoices) -> bool:
+    """Whether the command line has an option for everything that was chosen."""
+    return choices.mask == "everywhere" and choices.keywords().keys() <= {"guidance_scale"}
 
 
 def _edit_options(result: Result) -> dict[str, Any]:

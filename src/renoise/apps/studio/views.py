@@ -199,7 +199,7 @@ def take_home(session: Session, model: Model | None = None) -> str:
     subject = result if result is not None else inverted
     line = recipes.command_line(model, subject)
     blocks = _code("Python", recipes.python(model, subject))
-    blocks += _code("Command line", line) if line else quiet("The command line makes one edit; a chain takes Python.")
+    blocks += _code("Command line", line) if line else quiet("The command line cannot say this; take Python.")
     needed = escape(" and ".join(recipes.files(subject)))
     return (
         f'<div class="links">{anchors}</div><details class="repeat"><summary>Repeat this result</summary>'

@@ -5,6 +5,7 @@ Everything that outlives its piece of work lies on the CPU; it goes to the pipel
 
 from __future__ import annotations
 
+import io
 import secrets
 import time
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 import renoise
 from renoise import archive, images, metrics
@@ -19,12 +21,15 @@ from renoise.apps.studio.choices import EditChoices, InvertChoices, Refused
 from renoise.apps.studio.pictures import Source, decoded, encoded
 from renoise.apps.studio.words import Scores, noise_share
 from renoise.core.progress import Progress
+from renoise.core.trajectory import Trajectory
+from renoise.editing import Editable
+from renoise.editing import Found as Way
 from renoise.record import Record
 
 __all__ = ["Found", "Made", "edit", "invert", "open_saved"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Found:
     """An inversion, and what it gives back.
 
@@ -36,6 +41,7 @@ class Found:
         ceiling: the same through the auto-encoder alone (PNG).
         reconstruction: regenerated with its own prompt (PNG).
         scores: how good it is.
+        way: the trajectory, with the latents of every step once an edit has needed them; on the CPU.
     """
 
     record: Record
@@ -45,6 +51,7 @@ class Found:
     ceiling: bytes
     reconstruction: bytes
     scores: Scores
+    way: Trajectory
 
     @property
     def caption(self) -> str:
@@ -62,15 +69,15 @@ class Made:
     """An edited picture.
 
     Attributes:
-        edited: what the edit returned, for a chain of edits.
-        picture: the same as a file (PNG).
+        picture: the file (PNG).
+        after: itself as the source of further edits, on the CPU, without the way that its inversion found.
         mask: where it was edited (PNG, white), or None for everywhere.
         passes: network passes of the edit.
         seconds: wall time of the edit.
     """
 
-    edited: Any
     picture: bytes
+    after: Editable
     mask: bytes | None
     passes: int
     seconds: float
@@ -120,12 +127,26 @@ def edit(pipe: Any, found: Found, base: Made | None, choices: EditChoices, progr
     Raises:
         Cancelled, and whatever an edit refuses.
     """
-    began = time.perf_counter()
-    inversion = renoise.Inversion(_on(found.record, pipe._execution_device), pipe)
-    picture = inversion.edit(
-        choices.prompt, progress=progress, **{k: v for k, v in choices.keywords().items() if k == "guidance_scale"}
-    )  # TODO
-    return Made(picture, encoded(picture), None, progress.passes, time.perf_counter() - began)
+    began, device = time.perf_counter(), pipe._execution_device
+    given = choices.keywords()
+    if choices.mask == "automatic":
+        given["mask"] = "auto"
+    elif choices.painted is not None:
+        given["mask"] = Image.open(io.BytesIO(choices.painted))
+    source: renoise.Inversion | renoise.Edited
+    if base is None:
+        record = _on(replace(found.record, trajectory=found.way), device)
+        source = renoise.Inversion(record, pipe)
+    else:
+        before = replace(base.after, found=Way(found.way, found.record.scene))
+        source = renoise.Edited(decoded(base.picture), _placed(before, device), None, base.passes)
+    edited = source.edit(choices.prompt, progress=progress, **given)
+    after = _placed(edited.editable, torch.device("cpu"))
+    assert after.found is not None
+    found.way = after.found.trajectory
+    mask = None if edited.mask is None else _grey(edited.mask)
+    seconds = time.perf_counter() - began
+    return Made(encoded(edited), replace(after, found=None), mask, edited.passes, seconds)
 
 
 def _found(
@@ -148,12 +169,24 @@ def _found(
     def cut(pixels: torch.Tensor) -> bytes:
         return encoded(images.unfit(images.to_pil(pixels)[0], record.boxes[0]))
 
-    return Found(
-        _on(record, torch.device("cpu")), source, choices, cut(record.pixels), cut(through), cut(again), scores
-    )
+    kept = _on(record, torch.device("cpu"))
+    pictures = (cut(record.pixels), cut(through), cut(again))
+    return Found(kept, source, choices, *pictures, scores, kept.trajectory)
+
+
+def _grey(mask: torch.Tensor) -> bytes:
+    """A mask (height, width) in [0, 1] as a PNG."""
+    return encoded(Image.fromarray((mask * 255).round().to(torch.uint8).numpy()))
 
 
 def _on(record: Record, device: torch.device) -> Record:
     """A record with its latents, noises and pixels on a device."""
     moved = record.trajectory.mapped(lambda latents: latents.to(device))
     return replace(record, trajectory=moved, z_0=record.z_0.to(device), pixels=record.pixels.to(device))
+
+
+def _placed(source: Editable, device: torch.device) -> Editable:
+    """The source of edits with all its latents and pixels on a device."""
+    way = source.found and Way(source.found.trajectory.mapped(lambda latents: latents.to(device)), source.found.scene)
+    shift = None if source.shift is None else source.shift.to(device)
+    return replace(source, z_0=source.z_0.to(device), pixels=source.pixels.to(device), shift=shift, found=way)
