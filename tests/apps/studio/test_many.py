@@ -1,0 +1,112 @@
+"""The studio for long and for many: memory that stays flat, and eight browsers that each get their own pictures.
+
+    python -m pytest -m slow -s tests/apps/studio/test_many.py
+
+prints the figures of docs/studio.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from renoise.apps.studio.examples import examples
+from tests.helpers.studio import CHROMIUM, PATIENCE, Page, Studio
+
+pytestmark = pytest.mark.slow
+
+CAT = "cat face, fluent flat style"
+ROUNDS, BROWSERS = 50, 8
+
+
+def test_fifty_inversions_and_edits_leave_memory_and_files_as_they_were(
+    page: Callable[..., Page], studio: Studio
+) -> None:
+    opened = page()
+    told = []
+    for number in range(ROUNDS):
+        opened.example(number % 16)
+        opened.invert()
+        opened.edit(CAT if number % 2 else "bear, blob style")
+        if number % 10 == 9:
+            told.append((number + 1, studio.memory() / 1e6, studio.threads(), len(studio.files())))
+            print(
+                f"after {told[-1][0]} inversions and edits: {told[-1][1]:.0f} MB resident, {told[-1][2]} threads, "
+                f"{told[-1][3]} files"
+            )
+    assert told[-1][1] - told[0][1] < 40  # MB; four inversions and their edits are held all the time
+    assert [row[3] for row in told] == [0] * len(told)
+    assert opened.problems == []
+
+
+def test_eight_browsers_at_once_get_their_own_pictures_in_order(studio: Studio) -> None:
+    asyncio.run(_eight(studio))
+
+
+async def _eight(studio: Studio) -> None:
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as play:
+        browsers = [
+            await play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) for _ in range(BROWSERS)
+        ]
+        try:
+            tabs = [await (await browser.new_context()).new_page() for browser in browsers]
+            for index, tab in enumerate(tabs):
+                tab.set_default_timeout(4 * PATIENCE)
+                await tab.goto(studio.url)
+                await tab.wait_for_selector("#studio-key", state="attached")
+                await tab.click(f"[data-example='{index}']")
+                await tab.wait_for_selector("label.drop.full")
+            began = time.monotonic()
+            order: list[int] = []
+            for tab in tabs:  # one after the other, so that there is an order
+                await tab.click("#invert")
+                await tab.wait_for_selector("#stop:enabled")
+            rows = await asyncio.gather(*(_one(studio, tab, index, order) for index, tab in enumerate(tabs)))
+            seconds = time.monotonic() - began
+        finally:
+            for browser in browsers:
+                await browser.close()
+    assert order == sorted(order)
+    assert len({row["edit"] for row in rows}) == BROWSERS
+    waits = [row["seconds"] for row in rows]
+    print(
+        f"{BROWSERS} browsers, each one inversion and one edit: all answered in {seconds:.1f} s; from the press of "
+        f"Invert to the edited picture {min(waits):.1f} to {max(waits):.1f} s, median {statistics.median(waits):.1f} s"
+    )
+
+
+async def _one(studio: Studio, tab: Any, index: int, order: list[int]) -> dict[str, Any]:
+    """Follows one browser's inversion, edits it, and holds what it got against its own picture."""
+    began = time.monotonic()
+    await tab.wait_for_selector("#status .say.done:has-text('Inverted.')")
+    order.append(index)
+    await tab.fill("#prompts textarea", f"robot {index}, noto style")
+    await tab.click("#edit")
+    await tab.wait_for_selector("#status .say.done:has-text('One edit made.')")
+    seconds = time.monotonic() - began
+    key = await tab.locator("#studio-key").get_attribute("data-key")
+
+    async def file(name: str) -> bytes:
+        return bytes(await (await tab.request.get(f"{studio.url}studio/{key}/{name}")).body())
+
+    original = await file("inversion-1-original.png")
+    given = np.asarray(examples()[index].picture)
+    assert hashlib.sha256(_rgb(original).tobytes()).digest() == hashlib.sha256(given.tobytes()).digest()
+    again = _rgb(await file("inversion-1-reconstruction.png")).astype(int)
+    assert np.square(again - given.astype(int)).mean() < 200  # its own, and no other's
+    return {"edit": hashlib.sha256(await file("edit-1.png")).hexdigest(), "seconds": seconds}
+
+
+def _rgb(data: bytes) -> Any:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
