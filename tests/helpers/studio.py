@@ -157,13 +157,23 @@ class Page:
     """The studio's page in a browser tab, and what is done on it."""
 
     def __init__(self, tab: Any, url: str) -> None:
-        self.tab, self.problems, self.foreign = tab, [], []  # type: ignore[var-annotated]
+        self.tab = tab
+        self.problems: list[str] = []
+        self.foreign: list[str] = []
         tab.set_default_timeout(PATIENCE)
         tab.on("pageerror", lambda error: self.problems.append(str(error)))
-        tab.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
-        tab.on("request", lambda request: self.foreign.append(request.url) if _foreign(request.url, url) else None)
+        tab.on("console", self._logged)
+        tab.on("request", lambda request: self._asked(request.url, url))
         tab.goto(url)
         tab.wait_for_selector("#studio-key", state="attached")
+
+    def _logged(self, message: Any) -> None:
+        if message.type == "error":
+            self.problems.append(message.text)
+
+    def _asked(self, address: str, url: str) -> None:
+        if not address.startswith((url, "data:", "blob:")):
+            self.foreign.append(address)
 
     @property
     def key(self) -> str:
@@ -207,7 +217,3 @@ class Page:
         SHOTS.mkdir(parents=True, exist_ok=True)
         self.tab.wait_for_timeout(250)
         self.tab.screenshot(path=SHOTS / f"{name}.png", full_page=whole)
-
-
-def _foreign(address: str, url: str) -> bool:
-    return not address.startswith((url, "data:", "blob:"))

@@ -78,8 +78,9 @@ def test_no_path_of_a_client_is_opened_and_no_address_is_fetched(page: Open, stu
         for dependency in range(len(config["dependencies"])):
             inputs = len(config["dependencies"][dependency]["inputs"])
             file = {"path": path, "meta": {"_type": "gradio.FileData"}, "url": path, "orig_name": "x"}
-            body = {"data": [file] * inputs, "fn_index": dependency, "session_hash": f"hostile{number}{dependency}"}
-            status, told = asked(f"{url}gradio_api/queue/join", json.dumps(body).encode())
+            name = f"hostile{number}{dependency}"
+            asks = json.dumps({"data": [file] * inputs, "fn_index": dependency, "session_hash": name}).encode()
+            status, told = asked(f"{url}gradio_api/queue/join", asks)
             assert b"root:" not in told
     time.sleep(1)
     assert studio.connections() == []

@@ -38,7 +38,8 @@ def found(shade: int = 0) -> Found:
 
 
 def made(shade: int = 0) -> Made:
-    return Made(png(8, 6, shade), Any, None, 4, 0.1)
+    after: Any = None  # sessions do not look at it
+    return Made(png(8, 6, shade), after, None, 4, 0.1)
 
 
 def test_the_oldest_inversion_goes_with_its_edits() -> None:

@@ -53,7 +53,7 @@ def edited(pipe: Any, session: Session, base: Result | None, **choices: Any) -> 
     inverted = session.inverted
     assert inverted is not None
     asked = EditChoices(**choices)
-    made = work.edit(pipe, inverted.found, base and base.made, asked, renoise.Progress())
+    made = work.edit(pipe, inverted.found, None if base is None else base.made, asked, renoise.Progress())
     return session.add_result(asked, made, inverted, base)
 
 

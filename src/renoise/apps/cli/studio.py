@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,10 +49,8 @@ def studio(
     Everything stays on this machine. Ctrl-C ends it.
     """
     user = login(auth)
-    try:
-        import gradio  # noqa: F401 - it is used by the server
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f'the studio needs more packages: pip install "renoise[studio]" ({error})') from error
+    if find_spec("gradio") is None:
+        raise ModuleNotFoundError('the studio needs more packages: pip install "renoise[studio]" (there is no gradio)')
     from renoise import models
     from renoise.apps.studio import captions
     from renoise.apps.studio.pictures import Limits

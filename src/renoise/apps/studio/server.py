@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -83,12 +85,13 @@ class Server:
         Args:
             ready: is told the URL as soon as the page can be opened.
         """
-        self._server.config.callback_notify = None
+        before = signal.signal(signal.SIGTERM, _leave)
         threading.Thread(target=self._tell, args=(ready,), daemon=True, name="renoise-studio-ready").start()
         try:
             self._server.run(sockets=[self._socket])
         finally:
             self.close()
+            signal.signal(signal.SIGTERM, before)
 
     def start(self) -> str:
         """Serves in a thread of its own, and returns the URL when the page can be opened."""
@@ -154,6 +157,11 @@ class Server:
         app.add_middleware(Guard, most_bytes=int(self.options.limits.megabytes * 1e6) + 100_000)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, access_log=False, ws="none")
         return uvicorn.Server(config)
+
+
+def _leave(number: int, frame: object) -> None:
+    """Ends the program by way of its `finally`s, which a signal alone would skip."""
+    sys.exit(128 + number)
 
 
 def listening(host: str, port: int) -> socket.socket:
