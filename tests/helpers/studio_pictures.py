@@ -35,13 +35,13 @@ def main() -> None:
         try:
             page = Page(chromium.new_context(viewport={"width": 1440, "height": 900}).new_page(), studio.url)
             tab = page.tab
-            page.example(5)
+            page.example(0)
             page.invert()
             tab.get_by_role("tab", name="How good it is").click()
             keep(tab, "studio-report")
-            page.edit("tulip, fluent style", "brown mushroom, noto style", "brown mushroom, openmoji style")
+            page.edit("bear, fluent flat style", "dog face, noto style", "panda, fluent flat style", "dog face, blob style")
             tab.get_by_text("automatic", exact=True).click()
-            page.edit("red mushroom, fluent style")
+            page.edit("cat face, fluent flat style")
             tab.get_by_text("everywhere", exact=True).click()
             keep(tab, "studio")
             tab.get_by_text("painted", exact=True).click()

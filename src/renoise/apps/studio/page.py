@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from renoise import models
 from renoise.apps.studio import markup, views
 from renoise.apps.studio.captions import vocabulary
 from renoise.apps.studio.examples import STATIC
@@ -124,18 +125,13 @@ def built(pipe: Any, server: Server) -> gr.Blocks:
             with gr.Column(elem_id="middle", min_width=0):
                 middle = _middle()
             with gr.Column(elem_id="right", elem_classes="side", min_width=0):
-                right = _right(
-                    vocabulary() if options.captioner is not None and options.model.name in _EMBEDDED else None
-                )
+                right = _right(vocabulary() if options.model.name in models.NAMES else None)
         fields = Fields(key=key, **left, **middle, **right)
         wire(page, fields, Handlers(pipe, server, fields, found, size, secrets.token_hex(4)))
     page.queue(default_concurrency_limit=None, max_size=None, api_open=False)
     for block in page.blocks.values():
         block.async_move_resource_to_block_cache = _no_files
     return page
-
-
-_EMBEDDED = ("emoji", "emoji-turbo")
 
 
 async def _no_files(path: object) -> str:
