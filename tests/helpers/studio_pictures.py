@@ -39,7 +39,9 @@ def main() -> None:
             page.invert()
             tab.get_by_role("tab", name="How good it is").click()
             keep(tab, "studio-report")
-            page.edit("bear, fluent flat style", "dog face, noto style", "panda, fluent flat style", "dog face, blob style")
+            page.edit(
+                "bear, fluent flat style", "dog face, noto style", "panda, fluent flat style", "dog face, blob style"
+            )
             tab.get_by_text("automatic", exact=True).click()
             page.edit("cat face, fluent flat style")
             tab.get_by_text("everywhere", exact=True).click()

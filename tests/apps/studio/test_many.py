@@ -32,6 +32,8 @@ def test_fifty_inversions_and_edits_leave_memory_and_files_as_they_were(
     page: Callable[..., Page], studio: Studio
 ) -> None:
     opened = page()
+    opened.tab.click("#preset input")
+    opened.tab.get_by_role("option", name="fast", exact=True).click()
     told = []
     for number in range(ROUNDS):
         opened.example(number % 16)

@@ -14,13 +14,55 @@ from renoise.apps.studio.recipes import Model
 from renoise.apps.studio.sessions import Session
 from renoise.apps.studio.words import duration, place
 
-__all__ = ["empty", "group", "guesses", "header", "key_holder", "progress", "quiet", "say", "source", "styles", "tip"]
+__all__ = [
+    "CEILING",
+    "DB",
+    "PASSES",
+    "empty",
+    "explained",
+    "group",
+    "guesses",
+    "header",
+    "key_holder",
+    "progress",
+    "quiet",
+    "say",
+    "source",
+    "styles",
+    "tip",
+]
 
 
 def tip(word: str, meaning: str) -> str:
     """A word with its meaning, shown by pointing at it or by reaching it with the keyboard."""
     word, meaning = escape(word), escape(meaning)
-    return f'<span class="tip" tabindex="0" data-tip="{meaning}" aria-label="{word}: {meaning}">{word}</span>'
+    return f'<span class="tip" tabindex="0" data-tip="{meaning}" aria-description="{meaning}">{word}</span>'
+
+
+DB = tip(
+    "dB",
+    "Decibels of the peak signal-to-noise ratio. More is closer: above 40 the eye sees no difference, below 25 it is "
+    "plain.",
+)
+CEILING = tip(
+    "auto-encoder’s ceiling",
+    "The picture packed into the model’s latents and unpacked again, without any noise. An inversion cannot give back "
+    "much more than that.",
+)
+PASSES = tip("passes", "How often the network was evaluated. This is what an inversion costs.")
+_GLOSSARY = {
+    "auto-encoder": CEILING.replace("auto-encoder’s ceiling", "auto-encoder"),
+    " dB": f" {DB}",
+    " passes": f" {PASSES}",
+}
+
+
+def explained(text: str) -> str:
+    """A text in which the words of the trade tell their meaning."""
+    told = escape(text)
+    for word, explanation in _GLOSSARY.items():
+        told = told.replace(word, explanation, 1)
+    return told
 
 
 def quiet(text: str) -> str:
@@ -119,7 +161,9 @@ def say(kind: str, text: str, title: str = "") -> str:
     sign = {"hint": "→", "done": "✓", "error": "!"}[kind]
     strong = f"<strong>{escape(title)}</strong> " if title else ""
     role = "alert" if kind == "error" else "status"
-    inside = f'<span aria-hidden="true">{sign}</span><p>{strong}{escape(text)}</p>'
+    inside = (
+        f'<span aria-hidden="true">{sign}</span><p>{strong}{explained(text) if kind == "done" else escape(text)}</p>'
+    )
     return f'<div class="say {kind}" role="{role}">{inside}</div>'
 
 

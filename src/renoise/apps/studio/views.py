@@ -7,24 +7,13 @@ from collections.abc import Sequence
 from html import escape
 
 from renoise.apps.studio import plot, recipes
-from renoise.apps.studio.markup import empty, quiet, tip
+from renoise.apps.studio.markup import CEILING, DB, PASSES, empty, explained, quiet, tip
 from renoise.apps.studio.recipes import Model
 from renoise.apps.studio.sessions import Result, Session
 from renoise.apps.studio.words import duration, verdict
 
 __all__ = ["base_line", "everything", "grid", "history", "painter", "report", "stage", "take_home"]
 
-_DB = tip(
-    "dB",
-    "Decibels of the peak signal-to-noise ratio. More is closer: above 40 the eye sees no difference, below 25 it is "
-    "plain.",
-)
-_CEILING = tip(
-    "auto-encoder’s ceiling",
-    "The picture packed into the model’s latents and unpacked again, without any noise. An inversion cannot give back "
-    "much more than that.",
-)
-_PASSES = tip("passes", "How often the network was evaluated. This is what an inversion costs.")
 _RESIDUAL = tip(
     "residual",
     "How far each step of the sampler still is from being undone exactly: hollow after its first pass, filled after "
@@ -89,14 +78,14 @@ def report(session: Session) -> str:
     cells = ""
     for name, alt, title, value in (
         ("original", "Original", "original", "as the model saw it"),
-        ("ceiling", "Through the auto-encoder alone", _CEILING, f"{scores.ceiling:.1f} {_DB}"),
-        ("reconstruction", "Reconstruction", "reconstruction", f"{scores.fidelity:.1f} {_DB}"),
+        ("ceiling", "Through the auto-encoder alone", CEILING, f"{scores.ceiling:.1f} {DB}"),
+        ("reconstruction", "Reconstruction", "reconstruction", f"{scores.fidelity:.1f} {DB}"),
     ):
         caption = f"<figcaption>{title}<br><b>{value}</b></figcaption>"
         cells += f'<figure><img src="{folder}-{name}.png" alt="{alt}">{caption}</figure>'
-    cost = f"{scores.passes} {_PASSES}, {duration(scores.seconds)}"
+    cost = f"{scores.passes} {PASSES}, {duration(scores.seconds)}"
     return (
-        f'<div class="report"><div class="three">{cells}</div><p class="verdict">{escape(verdict(scores))}</p>'
+        f'<div class="report"><div class="three">{cells}</div><p class="verdict">{explained(verdict(scores))}</p>'
         f"<p>{cost}. The {_RESIDUAL} of every step:</p>{plot.residuals(scores)}</div>"
     )
 
