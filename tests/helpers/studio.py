@@ -197,14 +197,27 @@ class Page:
 
     def invert(self) -> None:
         """Presses Invert and waits for the end."""
+        self._fresh()
         self.tab.click("#invert")
-        self.message("Inverted.", "done")
+        self.message("Inverted.", "done:not([data-old])")
+
+    def paint(self) -> None:
+        """Chooses a painted mask, and waits until one can paint."""
+        self.tab.get_by_text("painted", exact=True).click()
+        self.tab.wait_for_selector(".painter canvas")
+        self.tab.wait_for_function("document.querySelector('.painter canvas').width >= 320")
 
     def edit(self, *prompts: str) -> None:
         """Writes prompts, presses Edit and waits for the end."""
         self.tab.fill("#prompts textarea", "\n".join(prompts))
+        self._fresh()
         self.tab.click("#edit")
-        self.message("One edit made." if len(prompts) == 1 else f"{len(prompts)} edits made.", "done")
+        told = "One edit made." if len(prompts) == 1 else f"{len(prompts)} edits made."
+        self.message(told, "done:not([data-old])")
+
+    def _fresh(self) -> None:
+        """Marks the message that is shown, so that the same words said anew are told from it."""
+        self.tab.evaluate("document.querySelector('#status .say')?.setAttribute('data-old', '')")
 
     def file(self, name: str) -> bytes:
         """A file of the session, by its address."""

@@ -49,8 +49,7 @@ def test_everything_has_a_name_for_screen_readers(page: Open) -> None:
     opened.invert()
     opened.tab.get_by_text("More settings").click()
     opened.tab.get_by_text("More controls").click()
-    opened.tab.get_by_text("painted", exact=True).click()
-    opened.tab.wait_for_selector(".painter canvas")
+    opened.paint()
     nameless = opened.tab.evaluate(
         """() => [...document.querySelectorAll('button, input, select, textarea, a, canvas, img, svg[role]')]
             .filter((e) => e.offsetParent !== null || e.tagName === 'svg')

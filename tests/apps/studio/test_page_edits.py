@@ -54,9 +54,7 @@ def test_a_painted_mask_keeps_the_rest_to_the_pixel(page: Open) -> None:
     opened = page()
     opened.example()
     opened.invert()
-    opened.tab.get_by_text("painted", exact=True).click()
-    opened.tab.wait_for_selector(".painter canvas")
-    opened.tab.wait_for_timeout(500)
+    opened.paint()
     opened.tab.fill("#prompts textarea", CAT)
     opened.tab.click("#edit")
     opened.message("The mask is empty", "error")
@@ -92,8 +90,7 @@ def test_an_automatic_mask_is_shown_and_adjusted_by_hand(page: Open) -> None:
     mask = pixels(opened.file("edit-1-mask.png"))
     assert mask.min() == 0
     assert mask.max() == 255
-    opened.tab.get_by_text("painted", exact=True).click()
-    opened.tab.wait_for_selector(".painter canvas")
+    opened.paint()
     opened.tab.click("[data-tool=found]")
     opened.tab.wait_for_timeout(400)
     assert share_painted(opened) > 0.05
@@ -145,9 +142,7 @@ def test_five_edits_in_a_row_leave_what_is_not_masked(page: Open) -> None:
     opened = page()
     opened.example()
     opened.invert()
-    opened.tab.get_by_text("painted", exact=True).click()
-    opened.tab.wait_for_selector(".painter canvas")
-    opened.tab.wait_for_timeout(500)
+    opened.paint()
     paint(opened, (0.8, 0.0), (0.8, 1.0))
     for number, prompt in enumerate(("cat face", "bear", "fox", "panda", "koala"), 1):
         opened.edit(f"{prompt}, fluent flat style")
@@ -220,9 +215,8 @@ def test_the_whole_way_by_keyboard(page: Open) -> None:
     keys.press("ArrowRight")
     reach("#prompts textarea")
     keys.type("castle, noto style")
-    reach("#mask input")
-    keys.press("ArrowRight")
-    keys.press("ArrowRight")
+    reach("#mask input[value=painted]")
+    keys.press("Space")
     opened.tab.wait_for_selector(".painter canvas")
     opened.tab.wait_for_timeout(400)
     reach(".painter canvas")
