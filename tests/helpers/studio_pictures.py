@@ -2,7 +2,7 @@
 
     python -m tests.helpers.studio_pictures
 
-starts the studio, works on its page in Debian's Chromium, and writes docs/pictures/studio*.png with 160 colours.
+starts the studio, works on its page in Debian's Chromium, and writes docs/pictures/studio*.png.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def keep(tab: Any, name: str) -> None:
     tab.wait_for_timeout(600)
     shot = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
     path = PICTURES / f"{name}.png"
-    shot.quantize(160, dither=Image.Dither.NONE).save(path, optimize=True)
+    shot.save(path, optimize=True)
     print(f"{path.name}: {path.stat().st_size // 1000} kB")
 
 

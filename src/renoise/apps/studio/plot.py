@@ -9,7 +9,7 @@ from renoise.apps.studio.words import Scores
 
 __all__ = ["residuals"]
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 420, 150, 44, 10, 10, 30
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 420, 156, 44, 10, 10, 36
 _TINIEST = 1e-6
 
 
@@ -45,7 +45,7 @@ def residuals(scores: Scores) -> str:
     )
     shown = range(len(told)) if len(told) <= 8 else (0, len(told) // 2, len(told) - 1)
     times = "".join(
-        f'<text x="{x(index):.1f}" y="{_HEIGHT - 14}" text-anchor="middle">{told[index][0]:.0f}</text>'
+        f'<text x="{x(index):.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{told[index][0]:.0f}</text>'
         for index in shown
     )
     first, last = told[0][1], told[-1][1]
@@ -55,7 +55,7 @@ def residuals(scores: Scores) -> str:
     )
     return (
         f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{ticks}{times}'
-        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 1}" text-anchor="middle">'
+        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">'
         "timestep, from noise to picture</text>"
         f"{''.join(marks)}</svg>"
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from renoise.apps.studio.choices import Refused
 from renoise.apps.studio.downloads import download
@@ -46,8 +46,8 @@ def add_routes(app: FastAPI, sessions: Sessions) -> None:
         session = sessions.by_key(key)
         if session is None:
             return _error(404, GONE)
-        data = await request.body()
-        if len(data) > limits.megabytes * 1e6:
+        data = await _body(request)
+        if data is None or len(data) > limits.megabytes * 1e6:
             return _error(413, f"This file is larger than {limits.megabytes:g} MB, the most that this studio takes.")
         return JSONResponse({"name": session.keep_upload(data)})
 
@@ -57,15 +57,23 @@ def add_routes(app: FastAPI, sessions: Sessions) -> None:
         if session is None:
             return _error(404, GONE)
         try:
-            session.mask = await asyncio.to_thread(mask_of, await request.body(), limits)
+            session.mask = await asyncio.to_thread(mask_of, await _body(request) or b"", limits)
         except Refused as error:
             return _error(400, str(error))
         return JSONResponse({"painted": session.mask is not None})
+
+
+async def _body(request: Request) -> bytes | None:
+    """The body of a request; None where it broke off, or the guard broke it off."""
+    try:
+        return await request.body()
+    except ClientDisconnect:
+        return None
 
 
 def _picture(data: bytes, kind: str, cache: str) -> Response:
     return Response(data, media_type=kind, headers={"cache-control": cache})
 
 
-def _error(status: int, text: str, **more: Any) -> JSONResponse:
-    return JSONResponse({"error": text, **more}, status)
+def _error(status: int, text: str) -> JSONResponse:
+    return JSONResponse({"error": text}, status)
