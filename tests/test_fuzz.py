@@ -1,14 +1,14 @@
 """Many inputs of every kind: the right answer, or one of the documented exceptions with a message of ours.
 
-The counts are printed (`python -m pytest tests/test_fuzz.py -s`); `tests/helpers/hostile.py` draws the inputs, and
-`python -m tests.helpers.reliability` makes docs/reliability.md of them.
+The counts are printed (`python -m pytest tests/test_fuzz.py -s`); `tests/helpers/hostile.py` and
+`hostile_calls.py` draw the inputs, and `python -m tests.helpers.reliability` makes docs/reliability.md of them.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from tests.helpers.hostile import KINDS
+from tests.helpers.hostile_calls import KINDS
 
 
 def passes(kind: str, count: int) -> None:

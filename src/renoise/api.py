@@ -29,6 +29,7 @@ from renoise.core.query import Job
 from renoise.core.rolls import draw_rolls
 from renoise.core.settings import EditLosses, Settings
 from renoise.core.trajectory import Trajectory
+from renoise.files import missing
 from renoise.inverted import Inversion
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.identity import difference, identity
@@ -69,7 +70,8 @@ def invert(
         pipe: a diffusers pipeline of one of the kinds in `renoise.pipelines.families`, with a scheduler whose steps are
             affine (DDIM, ancestral Euler, LCM, flow matching ...); left as it was.
         image: path, PIL image or array of any size and mode, or a list of them. Fitted into ``size`` and padded.
-        prompt: what the picture shows; one for all pictures, or one each. None where `pipe_kwargs` holds embeddings.
+        prompt: what the picture shows; one for all pictures, or one each. Left out, it is the empty prompt, unless
+            `pipe_kwargs` holds embeddings; edits then keep less of the picture (docs/editing.md says how much).
         negative_prompt: counts only where guidance is on; by default the pipeline's own.
         preset: one of ``renoise.presets.PRESETS`` or its name, "paper" for the published method, or settings of your
             own; by default what suits pipe and scheduler.
@@ -112,15 +114,15 @@ def invert(
         inversion_guidance_scale=inversion_guidance_scale,
     )
     adapter.warn_of_guidance(guidance_scale, inversion_guidance_scale)
-    batched = isinstance(image, (list, tuple))
-    sources = list(cast("Sequence[images.Source]", image)) if batched else [cast("images.Source", image)]
-    if not sources:
-        raise ValueError(f"image={image!r} holds no picture; pass one picture or a list of at least one")
+    sources, batched = images.listed(image)
+    given = keywords("pipe_kwargs", pipe_kwargs)
+    if prompt is None and given.get("prompt_embeds") is None:
+        prompt = ""
     scene = Scene(
         None if prompt is None else one_each(prompt, len(sources), "prompt"),
         None if negative_prompt is None else one_each(negative_prompt, len(sources), "negative_prompt"),
         settings.inversion_guidance_scale,
-        keywords("pipe_kwargs", pipe_kwargs),
+        given,
     )
     target = adapter.size(size)
     call = adapter.call(scene, settings.num_inference_steps, target, len(sources))
@@ -217,10 +219,10 @@ def _embedded(path: Path, record: Record) -> Any:
 
 
 def _bytes(path: Path) -> bytes:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
-        raise ArchiveError(f"{path} {what}; pass a file that Inversion.save or `renoise invert` wrote")
     try:
+        what = missing(path)
+        if what:
+            raise ArchiveError(f"{path} {what}; pass a file that Inversion.save or `renoise invert` wrote")
         return path.read_bytes()
     except OSError as error:
         raise ArchiveError(f"{path} cannot be read ({error.strerror or error})") from error

@@ -18,7 +18,7 @@ from renoise.editing import Editable, MaskWords, edited_latents, edited_scene, k
 from renoise.pipelines.adapter import Adapter
 from renoise.record import Scene
 
-__all__ = ["EditRequest", "Edited", "edit", "finished"]
+__all__ = ["EditRequest", "Edited", "edit_pictures"]
 
 
 class Edited(Image.Image):
@@ -64,7 +64,7 @@ class Edited(Image.Image):
         guidance_scale: float | None = None,
         preserve: float | str | Sequence[float | str] | None = None,
         strength: float | None = None,
-        source_guidance: float = 0.0,
+        source_guidance: float | None = None,
         randomness: float = 0.0,
         seed: int = 0,
         mask: images.Source | None = None,
@@ -92,7 +92,7 @@ class Edited(Image.Image):
             mask_feather=mask_feather,
             pipe_kwargs=pipe_kwargs,
         )
-        return edit(self._source, request, progress)
+        return edit_pictures(self._source, request, progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ class EditRequest:
     pipe_kwargs: Mapping[str, Any] | None = None
     preserve: Any = None
     strength: Any = None
-    source_guidance: Any = 0.0
+    source_guidance: Any = None
     randomness: Any = 0.0
     seed: Any = 0
     mask: Any = None
@@ -145,7 +145,9 @@ class EditRequest:
 Replay = Callable[[Adapter, Scene, EditRequest, Progress | None], tuple[Tensor, int]]
 
 
-def edit(source: Editable, request: EditRequest, progress: Progress | None, replay: Replay | None = None) -> Any:
+def edit_pictures(
+    source: Editable, request: EditRequest, progress: Progress | None, replay: Replay | None = None
+) -> Any:
     """Edited pictures: one, or a list where several were edited or several edits asked for.
 
     Args:
@@ -162,7 +164,7 @@ def edit(source: Editable, request: EditRequest, progress: Progress | None, repl
     request.check(source)
     several = request.several(source)
     if several:
-        return [edit(source, one, progress, replay) for one in several]
+        return [edit_pictures(source, one, progress, replay) for one in several]
     checked(progress)
     adapter, asked, mask = Adapter(source.pipe), request.words(), request.masks(source)
     adapter.warn_of_guidance(request.guidance_scale)
@@ -172,7 +174,7 @@ def edit(source: Editable, request: EditRequest, progress: Progress | None, repl
     with adapter.turn():
         if replay is not None and mask is None and asked.plain:
             latents, passes = replay(adapter, scene, request, progress)
-            return finished(adapter, source, scene, latents, None, passes)
+            return _finished(adapter, source, scene, latents, None, passes)
         if request.num_inference_steps is not None:
             raise ValueError(
                 f"num_inference_steps={request.num_inference_steps} with preserve, strength, source_guidance, "
@@ -180,11 +182,12 @@ def edit(source: Editable, request: EditRequest, progress: Progress | None, repl
             )
         table = known_steps(adapter, source)
         kept_steps(source.settings.num_inference_steps if table is None else len(table), asked.strength)
+        asked = asked.guided(scene.guidance_scale)
         latents, pixels, passes = edited_latents(adapter, source, scene, asked, mask, progress)
-        return finished(adapter, source, scene, latents, pixels, passes)
+        return _finished(adapter, source, scene, latents, pixels, passes)
 
 
-def finished(
+def _finished(
     adapter: Adapter, source: Editable, scene: Scene, latents: Tensor, mask: Tensor | None, passes: int
 ) -> Edited | list[Edited]:
     """Decodes edited latents and puts the source's own pixels back beyond the mask."""

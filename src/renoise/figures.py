@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from renoise.images import open_image
 
-__all__ = ["Panel", "comparison", "sheet"]
+__all__ = ["Panel", "comparison", "grid", "sheet"]
 
 _INK, _GREY, _RULE, _PAPER = "#1a1a1a", "#5c5c5c", "#d9d9d9", "#ffffff"
 _GAP, _MARGIN = 16, 20
@@ -101,6 +101,57 @@ def sheet(
         top = _MARGIN + index // columns * (row_height + gap)
         _place(figure, image, left, top, side)
         _write(draw, words[index], font, _GREY, left + side / 2, top + side + 6)
+    return figure
+
+
+def grid(
+    rows: Sequence[Sequence[Image.Image]],
+    row_titles: Sequence[str] | None = None,
+    column_titles: Sequence[str] | None = None,
+    *,
+    side: int = 128,
+) -> Image.Image:
+    """Rows and columns of square panels with titles, such as prompts by points of a dial.
+
+    Args:
+        rows: the images, as many in every row.
+        row_titles: at the left of the rows, up to four lines each, or None.
+        column_titles: above the columns, up to two lines each, or None.
+        side: side of a panel in pixels, 64 or more.  Images are fitted into it as by `comparison`.
+
+    Raises:
+        ImageError: an image has no pixels.  This is a ValueError.
+        ValueError: there are no images, rows of unlike lengths, not one title per row or column, or `side` below 64.
+    """
+    counts = {len(row) for row in rows}
+    if not rows or counts == {0}:
+        raise ValueError("a grid needs at least one image")
+    if len(counts) > 1:
+        raise ValueError(f"the rows of a grid have {sorted(counts)} images: pass as many in every row")
+    for what, titles, count in (("row", row_titles, len(rows)), ("column", column_titles, len(rows[0]))):
+        if titles is not None and len(titles) != count:
+            raise ValueError(f"{len(titles)} {what} titles for {count} {what}s: pass one each, or None")
+    _check_side(side)
+    font = _font(max(12, side / 11))
+    above = [_lines(title, font, side, 2) for title in column_titles or []]
+    beside = [_lines(title, font, side, 4) for title in row_titles or []]
+    gap = max(8, side // 12)
+    top = _MARGIN + max(map(len, above), default=0) * _leading(font) + (6 if above else 0)
+    left = _MARGIN + (side + gap if beside else 0)
+    columns = len(rows[0])
+    size = (left + columns * (side + gap) - gap + _MARGIN, top + len(rows) * (side + gap) - gap + _MARGIN)
+    figure = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(figure)
+    for column, title in enumerate(above):
+        height = top - 6 - len(title) * _leading(font)
+        _write(draw, title, font, _INK, left + column * (side + gap) + side / 2, height)
+    for number, row in enumerate(rows):
+        height = top + number * (side + gap)
+        if beside:
+            middle = height + (side - len(beside[number]) * _leading(font)) / 2
+            _write(draw, beside[number], font, _INK, _MARGIN + side / 2, middle)
+        for column, image in enumerate(row):
+            _place(figure, image, left + column * (side + gap), height, side)
     return figure
 
 

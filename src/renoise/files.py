@@ -11,7 +11,7 @@ from pathlib import Path
 
 from renoise.core.checks import file_path
 
-__all__ = ["write"]
+__all__ = ["check_place", "missing", "write"]
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:
@@ -33,7 +33,7 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     target = Path(os.path.realpath(file_path(path)))  # the file behind a symbolic link
     before = _earlier(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".renoise-{secrets.token_hex(8)}.part")
+    part = _part(target.parent)
     mode = 0o666 if before is None else 0o600  # a private file stays private while it is replaced
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     try:
@@ -48,6 +48,40 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
         part.unlink(missing_ok=True)
         raise
     _sync(target.parent)
+
+
+def missing(path: Path) -> str | None:
+    """Why there is no file to read at a path, as the end of a sentence; None where there is one."""
+    if path.is_file():
+        return None
+    return "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Refuses, before any work, a place where `write` could not write.
+
+    Links are followed.  Nothing stays behind: to see whether it may, this makes an empty file in the folder, or in the
+    nearest folder that exists, and deletes it.
+
+    Raises:
+        TypeError, ValueError: a path that is no path.
+        OSError: a place that cannot be written, such as a folder, a device or a pipe, or a name that is too long.
+    """
+    target = Path(os.path.realpath(file_path(path)))
+    _earlier(target)
+    folder = next(parent for parent in target.parents if os.path.exists(parent))
+    longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    for name in target.relative_to(folder).parts:
+        if len(os.fsencode(name)) > longest:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(target))
+    part = _part(folder)
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    part.unlink()
+
+
+def _part(folder: Path) -> Path:
+    """A new name for a file that is not complete."""
+    return folder / f".renoise-{secrets.token_hex(8)}.part"
 
 
 def _earlier(target: Path) -> os.stat_result | None:

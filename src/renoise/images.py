@@ -11,17 +11,18 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from renoise.core.checks import LIMITS, scalar, shown
 
-__all__ = ["Box", "ImageError", "Source", "fit", "open_image", "to_pil", "to_tensor", "unfit"]
+if TYPE_CHECKING:  # pictures are looked at before torch is imported, which takes seconds
+    from torch import Tensor
+
+__all__ = ["Box", "ImageError", "Source", "fit", "listed", "open_image", "to_pil", "to_tensor", "unfit"]
 
 Source = str | os.PathLike[str] | Image.Image | npt.NDArray[np.generic]
 Box = tuple[int, int, int, int]
@@ -56,6 +57,19 @@ def open_image(source: Source) -> Image.Image:
         f"cannot read a picture from {type(source).__module__}.{type(source).__qualname__}: pass a path, a PIL image "
         "or a numpy array (for tensors see renoise.images.to_pil; for bytes, PIL.Image.open(io.BytesIO(data)))"
     )
+
+
+def listed(image: Source | Sequence[Source]) -> tuple[list[Source], bool]:
+    """Pictures as a list, and whether a list went in.
+
+    Raises:
+        ValueError: an empty list.
+    """
+    batched = isinstance(image, (list, tuple))
+    sources = list(cast("Sequence[Source]", image)) if batched else [cast("Source", image)]
+    if not sources:
+        raise ValueError(f"image={image!r} holds no picture; pass one picture or a list of at least one")
+    return sources, batched
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, Box]:
@@ -108,6 +122,8 @@ def to_tensor(images: Sequence[Image.Image]) -> Tensor:
     if len({image.size for image in images}) > 1:
         sizes = ", ".join(_by(image.size) for image in images)
         raise ImageError(f"a batch needs pictures of one size, not {sizes}: fit each of them to the same size")
+    import torch
+
     pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     return pixels.permute(0, 3, 1, 2).to(torch.float32).contiguous() / 255
 
@@ -118,6 +134,8 @@ def to_pil(pixels: Tensor) -> list[Image.Image]:
     Raises:
         ImageError: wrong shape, not floating point, or NaN.
     """
+    import torch
+
     if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
         raise ImageError(f"to_pil takes floats [batch, 3, height, width], not {pixels.dtype} {list(pixels.shape)}")
     pixels = pixels.detach().to("cpu", torch.float32)

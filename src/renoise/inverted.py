@@ -17,7 +17,7 @@ from renoise.core.settings import Settings
 from renoise.core.table import StepTable
 from renoise.core.trajectory import Trajectory
 from renoise.edit_steps import check_steps
-from renoise.edited import EditRequest, edit
+from renoise.edited import EditRequest, edit_pictures
 from renoise.editing import Editable, Found
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.changes import Watch
@@ -130,7 +130,7 @@ class Inversion:
         num_inference_steps: int | None = None,
         preserve: float | str | Sequence[float | str] | None = None,
         strength: float | None = None,
-        source_guidance: float = 0.0,
+        source_guidance: float | None = None,
         randomness: float = 0.0,
         seed: int = 0,
         mask: images.Source | Sequence[images.Source] | None = None,
@@ -156,10 +156,11 @@ class Inversion:
                 walked from the level that the inversion went to. By default the steps of the inversion. Another
                 strength takes another inversion. Goes with none of the controls.
             preserve: how much of the picture stays: from 0, where everything may change, to 1; or "creative" (0),
-                "balanced" (0.2), "faithful" (0.4). A list of them is a list of edits.
+                "balanced" (0.45), "faithful" (0.6). A list of them is a list of edits.
             strength: share of the inverted steps that are edited, in (0, 1], counted from the picture; less keeps more
                 of its layout.
-            source_guidance: how far to go away from what the picture shows, 0 or more; takes one pass more a step.
+            source_guidance: how far to go away from what the picture shows, 0 or more; takes one pass more a step after
+                the first. By default what goes well with `preserve`.
             randomness: share of fresh noise, in [0, 1], in what the edit starts from; its variance stays. Other seeds
                 then give other edits. Takes one pass more a step.
             seed: of the fresh noise.
@@ -204,7 +205,7 @@ class Inversion:
             pipe_kwargs=pipe_kwargs,
         )
         self._watch.look(self.pipe)
-        return edit(self._editable, request, progress, self._replayed)
+        return edit_pictures(self._editable, request, progress, self._replayed)
 
     def _replayed(
         self, adapter: Adapter, scene: Scene, request: EditRequest, progress: Progress | None
@@ -237,7 +238,8 @@ class Inversion:
 
         Raises:
             RuntimeError: the pipeline is in the middle of an inversion, or of replaying one.
-            ValueError: raised in the call: steps that are not those of the inversion.
+            ValueError: raised in the call: steps or latents that are not those of the inversion, what counts the rounds
+                of the pipeline's loop, or a callback that changes latents.
         """
         self._watch.look(self.pipe)
         with replaying(self._editable, self.trajectory, negative_prompt, guidance_scale) as wanted:

@@ -134,6 +134,14 @@ class Judge:
         """Probabilities (B, number of styles) in the order of ``styles``, for images (B, 3, H, W) in [0, 1]."""
         return self.scores(pixels, [f"{style} style" for style in self.styles]).softmax(-1)
 
+    def captions(self, pixels: Tensor) -> list[str]:
+        """The most likely caption of images (B, 3, H, W) in [0, 1], in the words that the embedded models know."""
+        concepts, styles = self.concept_probabilities(pixels).argmax(1), self.style_probabilities(pixels).argmax(1)
+        return [
+            f"{self.concepts[concept]}, {self.styles[style]} style"
+            for concept, style in zip(concepts.tolist(), styles.tolist(), strict=True)
+        ]
+
     def accuracy(self, pixels: Tensor, concepts: Sequence[str], styles: Sequence[str]) -> dict[str, float]:
         """How often the judge recognises the concept and the style that images should show.
 

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from renoise.core.checks import whole
+from renoise.core.checks import shown, whole
 from renoise.images import Box, ImageError, Source, open_image
 
-__all__ = ["blended", "check_amounts", "feathered", "from_evidence", "grown", "on_latents", "opened"]
+__all__ = ["blended", "check_amounts", "feathered", "from_evidence", "grown", "on_latents", "opened", "read"]
 
 _SHARE_OF_SIDE = 64  # the default feather is one pixel for as many pixels of the shorter side
 
@@ -41,25 +41,41 @@ def opened(mask: Source | Sequence[Source], boxes: Sequence[Box], size: tuple[in
     masks = masks if len(masks) == len(boxes) else masks * len(boxes)
     placed = torch.zeros(len(boxes), 1, *size)
     for number, (one, (left, top, right, bottom)) in enumerate(zip(masks, boxes, strict=True)):
-        grey = _read(one)
-        width, height = right - left, bottom - top
-        # what fit makes of a shape is whole pixels, so shapes may differ by one
-        if abs(grey.width * height - grey.height * width) > max(grey.size) + max(width, height):
-            raise ImageError(
-                f"the mask is {grey.width} x {grey.height} and the picture {width} x {height}: pass a mask of the "
-                "shape of the picture (in any resolution)"
-            )
-        fitted = np.asarray(grey.resize((width, height), Image.Resampling.BOX), dtype=np.float32) / 255
-        if not fitted.any():
-            raise ValueError("the mask is black everywhere, so nothing may change: paint white where the edit belongs")
-        placed[number, 0, top:bottom, left:right] = torch.from_numpy(fitted)
+        shape = right - left, bottom - top
+        fitted = read(one, shape).resize(shape, Image.Resampling.BOX)
+        placed[number, 0, top:bottom, left:right] = torch.from_numpy(np.asarray(fitted, dtype=np.float32) / 255)
     return placed
 
 
-def _read(mask: Source) -> Image.Image:
+def read(mask: Source, size: tuple[int, int]) -> Image.Image:
+    """A mask as a grey picture, in its own resolution.
+
+    Args:
+        mask: what `renoise.images.open_image` reads, or a tensor [height, width].
+        size: (width, height) of the picture that it belongs to, in any resolution.
+
+    Raises:
+        ImageError: no such picture, or one of another shape.
+        ValueError: a mask that is black everywhere.
+    """
+    if isinstance(mask, Tensor) and mask.ndim == 2:  # such as that of an edited picture
+        mask = mask.detach().cpu().numpy()
     if isinstance(mask, np.ndarray) and mask.ndim == 2 and mask.dtype.kind in "iu" and mask.size and mask.max() <= 1:
         mask = mask.astype(bool)  # 0 and 1 in whole numbers
-    return open_image(mask).convert("L")
+    try:
+        grey = open_image(mask).convert("L")
+    except ImageError as error:
+        raise ImageError(f"mask={shown(mask)}: {error}") from error
+    (width, height), (own_width, own_height) = size, grey.size
+    # what fit makes of a shape is whole pixels, so shapes may differ by one
+    if abs(own_width * height - own_height * width) > max(grey.size) + max(size):
+        raise ImageError(
+            f"the mask is {own_width} x {own_height} and the picture {width} x {height}: pass a mask of the shape of "
+            "the picture (in any resolution)"
+        )
+    if grey.getextrema() == (0, 0):
+        raise ValueError("the mask is black everywhere, so nothing may change: paint white where the edit belongs")
+    return grey
 
 
 def check_amounts(grow: Any, feather: Any, size: tuple[int, int]) -> tuple[int, int]:

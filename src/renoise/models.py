@@ -16,10 +16,12 @@ from typing import Any
 
 import torch
 
+from renoise.core.checks import shown
 from renoise.judge import Judge
 from renoise.pipelines import loading
 from renoise.pipelines.families import denoiser
 from renoise.pipelines.loading import network_dtype, scheduler_class
+from renoise.pipelines.names import check_name
 
 WEIGHTS = Path(__file__).parent / "weights"
 ABOUT = {
@@ -45,10 +47,12 @@ def load(name: str | os.PathLike[str], *, dtype: str | torch.dtype = "float32", 
         ValueError: the name, the precision or the scheduler is unknown.
     """
     precision = network_dtype(dtype)
-    name = os.fspath(name)
+    name = os.fspath(name) if isinstance(name, os.PathLike) else name
+    if not isinstance(name, str):
+        raise TypeError(f"name={shown(name)} is no name: pass one of {', '.join(NAMES)}, a folder, or owner/name")
     if name not in NAMES:
-        loading.check_name(name, NAMES)
-    kind = scheduler_class(scheduler) if scheduler else None
+        check_name(name, NAMES)
+    kind = None if scheduler is None else scheduler_class(scheduler)
     pipe = _embedded(name) if name in NAMES else loading.load(name, precision)
     if kind is not None:
         pipe.scheduler = kind.from_config(pipe.scheduler.config)

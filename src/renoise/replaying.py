@@ -19,6 +19,7 @@ from renoise.editing import Editable, edited_scene
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.families import DESCRIPTIONS, EMBEDDINGS, TEXTS
 from renoise.pipelines.known_steps import refuse_other_steps
+from renoise.pipelines.own_calls import checked_calls
 from renoise.pipelines.stand_in import Measure, placed, stand_in
 from renoise.record import Scene
 
@@ -91,5 +92,5 @@ def replaying(
         steps=found.table,
         on_schedule=partial(refuse_other_steps, steps, source.scene.pipe_kwargs),
     )
-    with adapter.turn(), placed(source.pipe, standing):
+    with adapter.turn(), placed(source.pipe, standing), checked_calls(source.pipe, wanted):
         yield wanted

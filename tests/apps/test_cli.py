@@ -20,9 +20,10 @@ import renoise
 from renoise import models
 from renoise.apps import demo
 from renoise.apps.cli import app as cli
-from renoise.apps.cli import pipes
+from renoise.apps.cli import options, pipes
 from renoise.apps.cli.listing import recognised
 from renoise.apps.cli.output import write
+from renoise.pipelines import loading
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.families import FAMILIES
 from renoise.presets import chosen_settings
@@ -244,7 +245,15 @@ def test_help_says_what_every_option_means(command: tuple[str, ...], no_model: N
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("edit", "{picture}", "--to", "pear"), 2, "say what the picture shows, e.g. --prompt"),
+        (
+            ("edit", "{picture}", *WORDS, "--to", "x", "--preserve", "all"),
+            2,
+            "'all' is no number from 0 to 1, and",
+        ),
+        (("edit", "{picture}", *WORDS, "--to", "x", "--preserve", "nan"), 2, "'nan' is no number from 0 to 1"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "--mask", "nowhere.png"), 1, "error: nowhere.png: no such file"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "--randomness", "2"), 2, "Invalid value for '--randomness'"),
+        (("edit", "{picture}", *WORDS, "--to", "x", "--source-guidance", "inf"), 2, "Invalid value for '--source-"),
         (("edit", "{picture}", "--to", "pear", "-p", "  "), 2, "say what the picture shows"),
         (("edit", "{picture}", "-p", "apple"), 2, "Missing option '--to'"),
         (("edit", "nowhere[b].png", *WORDS, "--to", "pear"), 1, "error: nowhere[b].png: no such file"),
@@ -253,10 +262,13 @@ def test_help_says_what_every_option_means(command: tuple[str, ...], no_model: N
         (("edit", "{picture}", *WORDS, "--to", "x", "-o", "name"), 2, "no picture can be written as ''"),
         (("edit", "{picture}", *WORDS, "--to", "x", "-o", "a.xbm"), 2, "no picture can be written as '.xbm'"),
         (("edit", "{picture}", *WORDS, "--to", "x", "-o", "a.psd"), 2, "no picture can be written as '.psd'"),
-        (("edit", "{picture}", *WORDS, "--to", "x", "-o", "{folder}"), 2, "is a folder; name a file in it"),
-        (("edit", "{picture}", *WORDS, "--to", "x", "-o", "{text}/a.png"), 2, "is no folder that you may write to"),
+        (
+            ("edit", "{picture}", *WORDS, "--to", "x", "-o", "{folder}"),
+            2,
+            "cannot be written (is a folder: pass the name of a file in it)",
+        ),
+        (("edit", "{picture}", *WORDS, "--to", "x", "-o", "{text}/a.png"), 2, "cannot be written (Not a directory)"),
         (("edit", "{picture}", *WORDS, "--to", "x", "--guidance", "0"), 2, "Invalid value for '--guidance'"),
-        (("invert", "{picture}"), 2, "Missing option '--prompt'"),
         (("invert", "{picture}", *WORDS, "-o", "a.png"), 2, "saved as .safetensors, e.g. a.safetensors"),
         (("invert", "{picture}", *WORDS, "--steps", "0"), 2, "Invalid value for '--steps'"),
         (("invert", "{picture}", *WORDS, "--passes", "0"), 2, "Invalid value for '--passes'"),
@@ -308,7 +320,6 @@ def test_mistakes_are_named_before_a_model_is_loaded(
         ("--preset", "paper-sd"),
         ("--passes", "8"),
         ("--steps", "4"),
-        ("--strength", "1"),
         ("--seed", "0"),
     ],
 )
@@ -354,22 +365,65 @@ def test_a_folder_with_a_bad_index_is_an_error_in_a_line(index: str, own_folder:
     assert isinstance(result.exception, SystemExit)
 
 
-def test_an_interruption_while_modules_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    import builtins
+@pytest.mark.parametrize("seconds", [0.02, 0.1, 0.25])
+def test_an_interruption_while_modules_are_imported(seconds: float, own_folder: Path) -> None:
+    """Just after the program began, and in the middle of what it imports."""
+    begin = f"""
+import os, signal, sys, threading
+from renoise.apps.cli import main
+sys.argv = ["renoise", "models"]
+threading.Timer({seconds}, os.kill, (os.getpid(), signal.SIGINT)).start()
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=False)
+    assert ended.returncode == 130
+    assert "Traceback" not in ended.stderr
 
-    from renoise.apps.cli import main
 
-    stock = builtins.__import__
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("edti",),
+        ("edit", "{picture}", "--too", "pear"),
+        ("edit", "nowhere.png", *WORDS, "--to", "pear"),
+        ("edit", "{picture}", *WORDS, "--to", "pear", "--model", "emjoi"),
+        ("edit", "{picture}", *WORDS, "--to", "pear", "--scheduler", "Eulre"),
+        ("edit", "{picture}", *WORDS, "--to", "pear", "--preset", "fsat"),
+        ("reconstruct", "nowhere.safetensors", "--model", "emoji"),
+        ("--help",),
+    ],
+)
+def test_a_mistyped_word_is_named_before_torch_is_imported(arguments: tuple[str, ...], own_folder: Path) -> None:
+    """torch alone takes longer than somebody who mistyped a word wants to wait."""
+    given = ["renoise", *(word.replace("{picture}", str(models.EXAMPLE)) for word in arguments)]
+    begin = f"""
+import sys
+from renoise.apps.cli import main
+sys.argv = {given}
+try:
+    main()
+except SystemExit as ended:
+    print(ended.code, *({{"torch", "diffusers", "transformers"}} & sys.modules.keys()))
+"""
+    ended = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=True)
+    assert ended.stdout.split()[-1] == ("0" if arguments == ("--help",) else "1" if ended.stderr[0] == "e" else "2")
 
-    def interrupted(name: str, *rest: Any, **more: Any) -> Any:
-        if name == "renoise.apps.cli.app":
-            raise KeyboardInterrupt
-        return stock(name, *rest, **more)
 
-    monkeypatch.setattr(builtins, "__import__", interrupted)
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 130
+def test_the_names_that_are_checked_early_are_all_there_are() -> None:
+    assert options.MODELS == models.NAMES
+    assert ("paper", *renoise.presets.PRESETS) == options.PRESETS
+    assert tuple(loading.DTYPES) == options.DTYPES
+
+
+def test_a_negative_prompt_that_the_model_does_not_take_is_refused_before_the_inversion(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipe = tiny.lcm()  # knows guidance as an embedding
+    monkeypatch.setattr(models, "_embedded", lambda name: pipe)
+    pipe.vae.encode = lambda *_: pytest.fail("the picture was encoded")
+    result = run("edit", models.EXAMPLE, *WORDS, "--to", "pear", "--negative", "leaf", "--guidance", "3")
+    assert result.exit_code == 1
+    assert "takes no negative prompt here: leave out 'leaf'" in said(result)
 
 
 # --- schedulers, sizes, precision ---

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import sys
 
-from tests.helpers.hostile import KINDS
+from tests.helpers.hostile_calls import KINDS
 
 COUNT = 3000
 HEAD = """# What happens to wrong and damaged inputs
 
 Each row counts inputs that a program drew ([hypothesis](https://hypothesis.readthedocs.io), with a fixed seed;
-`tests/helpers/hostile.py`). An input is *refused* if one of the documented exceptions (`ImageError`, `ArchiveError`,
-`NotInvertible`, `ValueError`, `TypeError`) says so in words of this package, before any network runs. It is *right* if
-it is accepted, and what comes of it passes the check in the last column. Everything else is *bad*: another exception,
-an exception with the words of another library, or a wrong answer.
+`tests/helpers/hostile.py` and `hostile_calls.py`). An input is *refused* if one of the documented exceptions
+(`ImageError`, `ArchiveError`, `NotInvertible`, `ValueError`, `TypeError`) says so in words of this package, before any
+network runs. It is *right* if it is accepted, and what comes of it passes the check in the last column. Everything else
+is *bad*: another exception, an exception with the words of another library, or a wrong answer.
 
 `python -m tests.helpers.reliability > docs/reliability.md` makes this page. CI tries 300 inputs of each kind, and 5,000
-in the slow tests. Left out among the keywords: `image`, `driver`, `progress` and `keep_latents`.
+in the slow tests.
 
 | inputs | tried | refused | right | bad | what is right |
 |---|---|---|---|---|---|"""
@@ -28,6 +28,8 @@ RIGHT = {
     "files": "a picture in RGB; damage that still decodes is not told from a picture",
     "settings": "they come back from JSON as they were",
     "keywords": "all checks pass, and the first network is asked, where this test stops",
+    "edits": "the same; the picture was inverted before",
+    "command lines": "it ends with 0, or all checks pass, and a model is loaded, where this test stops",
     "bits": "the record is that of the undamaged file",
     "json": "the record is the same after it was saved and loaded; its digest was computed anew",
 }

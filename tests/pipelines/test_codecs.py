@@ -14,6 +14,7 @@ from renoise.pipelines import codecs
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.families import family
 from tests.helpers import tiny, tiny_flow
+from tests.helpers.kinds import inverted, settings
 
 STATISTICS: dict[str, Any] = {"latents_mean": [0.5, -1.0, 2.0, 0.1], "latents_std": [0.5, 2.0, 1.5, 0.7]}
 
@@ -165,6 +166,19 @@ def test_an_auto_encoder_with_layerwise_casting_is_left_to_its_hooks() -> None:
     assert torch.bfloat16 in before.values()
     decode(pipe, encode(pipe, pixels()), (24, 40))
     assert {name: value.dtype for name, value in pipe.vae.state_dict().items()} == before
+
+
+@pytest.mark.parametrize("driver", ["direct", "pipeline"])
+@pytest.mark.parametrize("kind", ["block_level", "leaf_level"])
+def test_group_offload_changes_no_bit(kind: str, driver: Any) -> None:
+    """From the CPU to the CPU; with streams it asks for a GPU."""
+    plain, pipe = inverted(tiny.sd(), settings(2, 1), driver=driver), tiny.sd()
+    blocks: dict[str, Any] = {"offload_type": kind, "num_blocks_per_group": 1}
+    for network in (pipe.unet, pipe.vae):
+        network.enable_group_offload(onload_device=torch.device("cpu"), offload_device=torch.device("cpu"), **blocks)
+    offloaded = inverted(pipe, settings(2, 1), driver=driver)
+    assert torch.equal(offloaded.latents, plain.latents)
+    assert [one.tobytes() for one in offloaded.edit("a dog")] == [one.tobytes() for one in plain.edit("a dog")]
 
 
 def test_a_decoded_picture_that_is_not_finite_is_refused() -> None:

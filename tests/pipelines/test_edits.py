@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import (
     DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
     HeunDiscreteScheduler,
     PNDMScheduler,
@@ -261,3 +262,115 @@ def test_guidance_of_qwen_image_is_told_in_one_way() -> None:
     extra = {**scene(pipe, 1.0)["pipe_kwargs"], "true_cfg_scale": 4.0}
     with pytest.raises(ValueError, match="true_cfg_scale in pipe_kwargs: pass it as guidance_scale="):
         inverted(pipe, settings(), pipe_kwargs=extra)
+
+
+# ---------------------------------------------------------------- keywords that would not be heard in ones own call
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        (
+            "controlnet",
+            {"control_guidance_end": 0.5},
+            "control_guidance_end=0.5 while an inversion is replayed",
+        ),
+        ("controlnet", {"control_guidance_start": [0.25]}, "so it would act a step early; leave it out, or weaken"),
+        ("sd3", {"skip_guidance_layers": [0]}, r"skip_guidance_layers=\[0\] .* counts the rounds"),
+        ("z_image", {"cfg_truncation": 0.5}, "cfg_truncation=0.5 .* counts the rounds"),
+        ("sdxl", {"denoising_end": 0.8}, "denoising_end=0.8 .* the end of the steps of the inversion, so leave it out"),
+        ("sd", {"latents": torch.zeros(2, 4, 8, 8)}, "latents=.* it starts from those of the inversion"),
+        ("sd", {"num_images_per_prompt": 2}, "num_images_per_prompt=2 .* each picture of the inversion once"),
+        ("sd", {"eta": 0.5}, "eta=0.5 while an inversion is replayed of eta=0.0: call the pipeline with the keywords"),
+        ("sd3", {"mu": 0.5}, "mu=0.5 while an inversion is replayed of mu=None"),
+        ("lcm", {"original_inference_steps": 10}, "original_inference_steps=10 while an inversion is replayed"),
+        ("flux", {"height": 48, "width": 32}, "height=48 while an inversion is replayed of height=32"),
+    ],
+)
+def test_keywords_that_would_not_be_heard_in_ones_own_call_are_refused(
+    name: str, changed: dict[str, Any], message: str
+) -> None:
+    pipe = tiny_flow.controlnet() if name == "controlnet" else KINDS[name]()
+    given: dict[str, Any] = {}
+    if name == "controlnet":
+        control = torch.rand(2, 3, *size_of(pipe), generator=torch.Generator().manual_seed(0))
+        given = {"prompt": ["a", "b"], "pipe_kwargs": {"image": control}}
+    inversion = inverted(pipe, settings(2, 1), **given)
+    kind, stock = type(pipe), type(pipe).__call__
+    call = {"prompt": ["a", "b"]} if name in ("sd", "sdxl", "lcm", "controlnet") else embeddings(pipe)
+    with inversion.replaying() as keywords:
+        assert type(pipe) is kind
+        with pytest.raises(ValueError, match=message):
+            pipe(**call, **{**keywords, **changed})
+        pipe(**call, **keywords)
+    assert kind.__call__ is stock
+
+
+def test_keywords_without_an_effect_are_taken_in_ones_own_call() -> None:
+    pipe = tiny_flow.controlnet()
+    control = torch.rand(2, 3, *size_of(pipe), generator=torch.Generator().manual_seed(0))
+    inversion = inverted(pipe, settings(2, 1), prompt=["a", "b"], pipe_kwargs={"image": control, "eta": 0.0})
+    harmless: dict[str, Any] = {
+        "control_guidance_start": 0.0,
+        "control_guidance_end": np.float64(1),
+        "num_images_per_prompt": 1,
+    }
+    harmless |= {"latents": None, "generator": torch.Generator().manual_seed(0)}
+    with inversion.replaying() as keywords:
+        one = pipe(["a dog", "a cat"], **keywords, output_type="np").images
+        other = pipe(["a dog", "a cat"], **keywords, **harmless, output_type="np").images
+    assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_callback_that_changes_latents_is_refused_and_one_that_hands_them_back_is_not(name: str) -> None:
+    pipe = KINDS[name]()
+    inversion = inverted(pipe, settings(2, 1))
+    call = {"prompt": ["a", "b"]} if name in UNETS else embeddings(pipe)
+    for change in (0.0, 1e-3):
+
+        def look(_pipe: Any, _step: int, _time: Any, given: dict[str, Any], change: float = change) -> dict[str, Any]:
+            return {"latents": given["latents"] + change}
+
+        with inversion.replaying() as keywords:
+            if change:
+                with pytest.raises(ValueError, match="a callback changed the latents"):
+                    pipe(**call, **keywords, callback_on_step_end=look)
+            else:
+                pipe(**call, **keywords, callback_on_step_end=look)
+
+
+def test_two_pipelines_of_one_class_are_replayed_at_once_and_a_third_is_not_disturbed() -> None:
+    pipes = [tiny.sd() for _ in range(3)]
+    first, second = (inverted(pipe, settings(1, 0)) for pipe in pipes[:2])
+    stock = type(pipes[0]).__call__
+    with first.replaying() as keywords:
+        with second.replaying():
+            pass
+        with pytest.raises(ValueError, match=r"latents=.*it starts from those of the inversion"):
+            pipes[0](["a"] * 2, **keywords, latents=torch.zeros(2, 4, 8, 8))
+        pipes[2]("a", latents=torch.zeros(1, 4, 8, 8), num_inference_steps=1, height=32, width=32)
+    assert type(pipes[0]).__call__ is stock
+
+
+# ---------------------------------------------------------------- inverted latents in ones own call, without replaying
+
+
+@pytest.mark.parametrize("name", [*(name for name in KINDS if name != "lcm"), "euler"])
+def test_inverted_latents_in_ones_own_call_make_the_reconstruction(name: str) -> None:
+    """For samplers without noise, as examples/latents_in_your_own_call.py does it."""
+    euler = EulerDiscreteScheduler(**tiny.TRAINING, timestep_spacing="leading")
+    pipe = tiny.sd(euler) if name == "euler" else KINDS[name](tiny.ddim()) if name in UNETS else KINDS[name]()
+    inversion = inverted(pipe, settings(3, 1))
+    if name == "euler":
+        pipe.scheduler.set_timesteps(3)
+    latents = inversion.latents / getattr(pipe.scheduler, "init_noise_sigma", 1.0)
+    assert (name == "euler") == (not torch.equal(latents, inversion.latents))
+    if name == "flux2":  # it packs them itself
+        height, width = (side // pipe.vae_scale_factor // 2 for side in inversion.size)
+        latents = latents.transpose(1, 2).reshape(len(latents), -1, height, width)
+    with inversion.replaying() as keywords:
+        call = dict(keywords)
+    described = {"prompt": inversion.scene.prompts and list(inversion.scene.prompts), **inversion.scene.pipe_kwargs}
+    own = pipe(**{**call, **described}, latents=latents, output_type="pt").images
+    torch.testing.assert_close(own, inversion.regenerate(inversion.scene), rtol=0, atol=1e-4)

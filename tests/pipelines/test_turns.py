@@ -97,6 +97,22 @@ def test_a_rehearsal_hears_its_own_thread_alone() -> None:
     assert torch.equal(found[0], right)
 
 
+def test_a_scheduler_is_read_once_since_another_thread_may_exchange_it() -> None:
+    pipe = tiny.sd()
+    adapter, reads = Adapter(pipe), []
+    own = pipe.scheduler
+
+    class Passing(type(pipe)):  # type: ignore[misc]
+        @property
+        def scheduler(self) -> Any:
+            reads.append(True)
+            return own if len(reads) == 1 else pytest.fail("read again")
+
+    del pipe.__dict__["scheduler"]
+    pipe.__class__ = Passing
+    assert len(adapter.schedule(4)) == 4
+
+
 USES: dict[str, Callable[[renoise.Inversion, Path], object]] = {
     "invert": lambda inversion, path: inverted(inversion.pipe, settings(1, 0)),
     "edit": lambda inversion, path: inversion.edit("a dog"),
@@ -171,3 +187,94 @@ def test_an_adapter_may_enter_its_turn_again() -> None:
     with adapter.turn(), adapter.turn(), pytest.raises(RuntimeError, match="in the middle of"):
         Adapter(adapter.pipe)
     Adapter(adapter.pipe)
+
+
+# --- waiting ---
+
+
+def threads_of(count: int, work: Callable[[], object]) -> list[Any]:
+    """What each thread returns or raises."""
+    found: list[Any] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except Exception as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    return found
+
+
+@pytest.mark.parametrize("driver", ["direct", "pipeline"])
+def test_threads_that_wait_all_get_the_right_answer(driver: Any, quick_switches: None) -> None:
+    pipe = tiny.sd(tiny.euler_ancestral())
+    scheduler, inversion = pipe.scheduler, inverted(pipe, settings(2, 1), driver=driver)
+    edited, plain = (picture.tobytes() for picture in (inversion.edit("a dog")[0], inversion.reconstruct()[0]))
+
+    def work() -> bool:
+        with renoise.waiting(pipe):
+            found = inverted(pipe, settings(2, 1), driver=driver)
+            with renoise.waiting(pipe, timeout=5):  # again, by the same thread
+                same = torch.equal(found.latents, inversion.latents)
+        with renoise.waiting(pipe):
+            same &= found.edit("a dog")[0].tobytes() == edited
+        with renoise.waiting(pipe), found.replaying() as keywords:
+            pipe(["a dog"] * 2, **keywords)
+        with renoise.waiting(pipe):
+            return bool(same and found.reconstruct()[0].tobytes() == plain)
+
+    assert threads_of(4, work) == [True] * 4
+    assert pipe.scheduler is scheduler
+
+
+def test_whoever_waits_has_the_pipeline_between_two_turns_too() -> None:
+    pipe = tiny.sd()
+    with renoise.waiting(pipe):
+        (refused,) = threads_of(1, lambda: inverted(pipe, settings(1, 0)))
+        assert "renoise.waiting" in str(refused)
+        (late,) = threads_of(1, lambda: renoise.waiting(pipe, timeout=0.05).__enter__())
+        assert isinstance(late, TimeoutError)
+        assert "after 0.05 s of waiting, this pipeline is in the middle of" in str(late)
+        inverted(pipe, settings(1, 0))
+    inverted(pipe, settings(1, 0))
+
+
+def test_a_thread_does_not_wait_for_itself(quick_switches: None) -> None:
+    inversion = inverted(tiny.sd(), settings(1, 0))
+    with renoise.waiting(inversion.pipe), inversion.replaying():
+        with pytest.raises(RuntimeError, match="in the middle of"), renoise.waiting(inversion.pipe):
+            pass
+        with pytest.raises(RuntimeError, match="in the middle of"):
+            inversion.reconstruct()
+    with (
+        inversion.replaying(),
+        pytest.raises(RuntimeError, match="in the middle of"),
+        renoise.waiting(inversion.pipe),
+    ):
+        pass
+    inversion.reconstruct()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        (("pipe",), TypeError, "pipe='pipe' has no scheduler: pass a diffusers pipeline"),
+        ((None, 1), TypeError, "pipe=None has no scheduler"),
+        ((tiny.sd, "soon"), TypeError, "has no scheduler"),
+    ],
+)
+def test_only_pipelines_are_waited_for(arguments: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message), renoise.waiting(*arguments):
+        pass
+
+
+@pytest.mark.parametrize("timeout", ["soon", -1, float("nan"), float("inf"), True])
+def test_times_to_wait_are_seconds(timeout: Any) -> None:
+    with pytest.raises(ValueError, match=r"timeout=.* is no time to wait: pass seconds"):
+        renoise.waiting(tiny.sd(), timeout).__enter__()

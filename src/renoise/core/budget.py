@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from itertools import chain, cycle, islice
 
+from renoise.core.checks import number, truth
 from renoise.core.settings import Settings
 from renoise.core.table import StepTable
 
@@ -54,8 +55,11 @@ def check_total(settings: Settings, steps: int) -> None:
 
 
 def check_keeping(settings: Settings, keep_latents: bool) -> None:
-    """Refuses, by ValueError, to keep the latents of every step where a method of one's own makes the trajectory."""
-    if keep_latents and settings.method is not None:
+    """Refuses, by ValueError, to keep the latents of every step where a method of one's own makes the trajectory.
+
+    Also what is neither True nor False.
+    """
+    if truth("keep_latents", keep_latents) and settings.method is not None:
         raise ValueError("keep_latents=True: a method of your own decides what it keeps; leave keep_latents out")
 
 
@@ -65,8 +69,8 @@ def kept_steps(num_inference_steps: int, strength: float) -> int:
     Raises:
         ValueError: the strength is not in (0, 1], or it leaves no step.
     """
-    if not isinstance(strength, (int, float)) or not 0 < strength <= 1:
-        raise ValueError(f"strength={strength!r} is not in (0, 1]; 1 inverts to pure noise, 0.5 half of the way")
+    remedy = " is not in (0, 1]; 1 inverts to pure noise, 0.5 half of the way"
+    strength = number("strength", strength, remedy, lambda share: 0 < share <= 1)
     steps = int(num_inference_steps * strength)
     if steps == 0:
         least = math.ceil(1000 / num_inference_steps) / 1000

@@ -14,7 +14,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LIMITS", "Limits", "file_path", "keywords", "number", "pixel_size", "scalar", "shown", "values", "whole"]
+__all__ = [
+    "LIMITS",
+    "Limits",
+    "file_path",
+    "keywords",
+    "number",
+    "pixel_size",
+    "scalar",
+    "shown",
+    "truth",
+    "values",
+    "whole",
+]
 
 
 @dataclass
@@ -43,9 +55,9 @@ LIMITS = Limits()
 
 
 def shown(value: object) -> str:
-    """A value as error messages show it: its repr, cut after 200 characters."""
+    """A value as error messages show it: its repr in one line, cut after 200 characters."""
     try:
-        text = repr(value)
+        text = " ".join(repr(value).split())
     except Exception:  # a message must not fail over what it is about
         text = f"<{type(value).__qualname__}>"
     return text if len(text) <= 200 else f"{text[:200]}..."
@@ -118,6 +130,18 @@ def number(name: str, value: object, remedy: str, holds: Callable[[float], bool]
         if holds(found):
             return found
     raise ValueError(f"{name}={shown(value)}{remedy}")
+
+
+def truth(name: str, value: object) -> bool:
+    """A truth value, of numpy or torch too.
+
+    Raises:
+        TypeError: anything else.
+    """
+    found = scalar(value)
+    if not isinstance(found, bool):
+        raise TypeError(f"{name}={shown(value)} is neither True nor False: pass one of them")
+    return found
 
 
 def values(name: str, value: Any, remedy: str) -> tuple[Any, ...]:

@@ -69,7 +69,7 @@ class Controls:
     """How an edit is held back or driven on.
 
     Attributes:
-        preserve: p of the soft gate, 0 (everything may change) or more.
+        preserve: p of the soft gate, 0 (everything may change) to 1.
         first_step: row of the table at which the edit starts, 0 for all of them.
         source_guidance: w, 0 or more.
         motion: "sampler" for A and B of the sampler's rows, "smooth" for those of steps without noise.
@@ -149,17 +149,17 @@ def displace(
     for step in range(controls.first_step, len(table)):
         z = source.latents[step]
         known = None if source.predictions is None else source.predictions[step]
-        at_rest = step == controls.first_step  # the displaced latent is the latent itself
+        moving = step > controls.first_step  # before, the displaced latent is the latent itself
         scenes, points = [TARGET], [z + e]
         if known is None:
             scenes, points = [*scenes, SOURCE], [*points, z]
-        if controls.source_guidance and not (at_rest and known is None):
+        if controls.source_guidance and moving:
             scenes, points = [*scenes, SOURCE], [*points, z + e]
         answers = (yield from ask(torch.cat(points), step, scenes=tuple(scenes))).chunk(len(scenes))
         passes += len(scenes)
         m_target, m_source = answers[0], answers[1] if known is None else known
         if controls.source_guidance:
-            away = m_source if at_rest and known is None else answers[-1]
+            away = answers[-1] if moving else m_source
             m_target = m_target + controls.source_guidance * (m_target - away)
         difference = clean.of_z[step].item() * e + clean.of_m[step].item() * (m_target - m_source)
         maps = layout.to_maps(difference)
@@ -174,8 +174,7 @@ def displace(
 def count_passes(table: StepTable, source_known: bool, controls: Controls) -> int:
     """Network passes per image that `displace` takes."""
     steps = len(table) - controls.first_step
-    more = 0 if not controls.source_guidance else steps if source_known else steps - 1
-    return steps * (1 if source_known else 2) + more
+    return steps * (1 if source_known else 2) + (steps - 1 if controls.source_guidance else 0)
 
 
 def inverted_source(trajectory: Trajectory, z_0: Tensor) -> Source:

@@ -1,1 +1,15 @@
 """Everything that knows diffusers: what a pipeline is, how its networks are asked, how its scheduler steps."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """A module of this package when it is first used, so that `import renoise` is enough to reach it."""
+        if name.startswith("_") or importlib.util.find_spec(f"{__name__}.{name}") is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return importlib.import_module(f"{__name__}.{name}")

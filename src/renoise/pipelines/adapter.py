@@ -172,14 +172,15 @@ class Adapter:
             NotInvertible: see `renoise.pipelines.measure`.
             ValueError: more steps than the model has noise levels.
         """
-        check_scheduler(self.pipe.scheduler)
-        trained = self.pipe.scheduler.config.num_train_timesteps
+        own = self.pipe.scheduler  # read once: by the next line, another thread may have placed a stand-in
+        check_scheduler(own)
+        trained = own.config.num_train_timesteps
         if num_inference_steps > trained:
             raise ValueError(
                 f"num_inference_steps={num_inference_steps} is more than the {trained} noise levels of this model; "
                 "50 is usual, 4 for few-step models"
             )
-        scheduler = copy.deepcopy(self.pipe.scheduler)
+        scheduler = copy.deepcopy(own)
         try:
             scheduler.set_timesteps(num_inference_steps)
         except Exception as error:

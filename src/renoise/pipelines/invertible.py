@@ -6,8 +6,9 @@ import copy
 from typing import Any
 
 from renoise.pipelines.advice import advice, shown
+from renoise.pipelines.known_steps import check_scheduler
 from renoise.pipelines.measure import NotInvertible, measure
-from renoise.pipelines.turns import check_free
+from renoise.pipelines.turns import turn
 
 __all__ = ["make_invertible"]
 
@@ -32,10 +33,16 @@ def make_invertible(pipe: Any) -> str:
         TypeError: `pipe` has no scheduler.
         RuntimeError: the pipeline is in the middle of an inversion or of replaying one.
     """
-    old = getattr(pipe, "scheduler", None)
-    if old is None:
+    if getattr(pipe, "scheduler", None) is None:
         raise TypeError(f"{type(pipe).__name__} has no scheduler: pass a diffusers pipeline")
-    check_free(pipe)
+    with turn(pipe):
+        return _exchanged(pipe)
+
+
+def _exchanged(pipe: Any) -> str:
+    """Exchanges the scheduler of a pipeline that nobody else works on."""
+    old = pipe.scheduler
+    check_scheduler(old)
     name = type(old).__name__
     try:
         _try(old)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from renoise.core.checks import number, scalar
 from renoise.pipelines.embeddings import check_embeddings
 from renoise.pipelines.families import EMBEDDINGS, TEXTS, Family
 from renoise.record import Scene
 from renoise.texts import one_each
 
-__all__ = ["Call", "call_keywords", "joined_keywords", "prompt_count", "rows_of", "same"]
+__all__ = ["COUNTING", "Call", "call_keywords", "joined_keywords", "prompt_count", "rows_of", "same"]
 
 # What `invert` and `edit` decide themselves; handed over in pipe_kwargs, these keywords would contradict them.
 _DECIDED = {
@@ -32,22 +34,25 @@ _DECIDED = {
     "denoising_end": "pass strength= for a part of the schedule",
     "strength": "pass it to invert, as strength=; an edit starts where its inversion ended",
 }
-# Keywords that count the rounds of the pipeline's loop, with whether a value has no effect.  A round of the loop is a
-# pass here, and not a step, so any other value would mean something else in each inversion.
-_COUNTING: dict[str, Callable[[Any], bool]] = {
-    "control_guidance_start": lambda value: _each(value, 0.0),
-    "control_guidance_end": lambda value: _each(value, 1.0),
-    "skip_guidance_layers": lambda value: value is None,
-    "cfg_truncation": lambda value: value is None or value >= 1,
-    "callback_on_step_end": lambda value: value is None,
+_WEAKER = "leave it out, or weaken the ControlNet by controlnet_conditioning_scale"
+COUNTING: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "control_guidance_start": (lambda value: _each(value, 0.0), _WEAKER),
+    "control_guidance_end": (lambda value: _each(value, 1.0), _WEAKER),
+    "skip_guidance_layers": (lambda value: value is None, "leave it out"),
+    "cfg_truncation": (lambda value: value is None or _each(value, 1.0), "leave it out"),
+    "callback_on_step_end": (
+        lambda value: value is None,
+        "pass progress=renoise.Progress(...) to follow the passes, or call the pipeline yourself inside `with "
+        "inv.replaying()`",
+    ),
 }
-_INSTEAD = {
-    "control_guidance_start": "leave it out, or weaken the ControlNet by controlnet_conditioning_scale",
-    "control_guidance_end": "leave it out, or weaken the ControlNet by controlnet_conditioning_scale",
-    "skip_guidance_layers": "leave it out",
-    "cfg_truncation": "leave it out",
-    "callback_on_step_end": "pass progress=renoise.Progress(...) to follow the passes, or call the pipeline yourself "
-    "inside `with inv.replaying()`",
+"""Keywords that count the rounds of the pipeline's loop: whether a value has no effect, and what to do instead.
+
+A round of the loop is a pass here, and not a step, so any other value would mean something else in each inversion."""
+# Keywords that are read here, with what a refusal says.
+_NUMBERS = {
+    "eta": ": pass the share of fresh noise, a number from 0 (none) to 1",
+    "true_cfg_scale": ": pass a number, 1.0 for no guidance",
 }
 # Keywords that may hold a value for each picture.
 _PER_PICTURE = EMBEDDINGS | TEXTS | {"prompt", "negative_prompt", "image", "control_image"}
@@ -88,11 +93,15 @@ def call_keywords(pipe: Any, family: Family, scene: Scene) -> dict[str, Any]:
             raise ValueError(f"{keyword} in pipe_kwargs: {_DECIDED[keyword]}")
         if keyword not in accepted:
             raise TypeError(f"{kind} takes no {keyword!r}, handed over in pipe_kwargs; it takes {', '.join(accepted)}")
-        if keyword in _COUNTING and not _COUNTING[keyword](extra[keyword]):
-            raise ValueError(
-                f"{keyword} in pipe_kwargs counts the rounds of the pipeline's loop, and a step of an inversion takes "
-                f"several of them: {_INSTEAD[keyword]}"
-            )
+        if keyword in _NUMBERS and extra[keyword] is not None:
+            number(f"{keyword} in pipe_kwargs", extra[keyword], _NUMBERS[keyword], lambda value: 0 <= value < math.inf)
+        if keyword in COUNTING:
+            harmless, instead = COUNTING[keyword]
+            if not harmless(extra[keyword]):
+                raise ValueError(
+                    f"{keyword} in pipe_kwargs counts the rounds of the pipeline's loop, and a step of an inversion "
+                    f"takes several of them: {instead}"
+                )
     if prompts is None and extra.get("prompt_embeds") is None:
         raise ValueError("no prompt: pass prompt=, or its embeddings by pipe_kwargs={'prompt_embeds': ...}")
     if prompts is not None and extra.get("prompt_embeds") is not None:
@@ -148,7 +157,7 @@ def _negative(
 
 def _each(value: Any, expected: float) -> bool:
     values = value if isinstance(value, (list, tuple)) else [value]
-    return all(item == expected for item in values)
+    return all(isinstance(found := scalar(item), (int, float)) and found == expected for item in values)
 
 
 def joined_keywords(calls: Sequence[Call]) -> dict[str, Any]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from renoise.core.checks import shown
+from renoise.pipelines.names import check_scheduler_name, unknown_scheduler
+
 __all__ = [
     "DTYPES",
-    "check_name",
     "complete",
     "half_precision",
     "load",
@@ -38,7 +39,7 @@ def network_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """
     found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or found not in DTYPES.values():
-        raise ValueError(f"dtype={dtype!r} is not a network precision; choose one of {', '.join(DTYPES)}")
+        raise ValueError(f"dtype={shown(dtype)} is not a network precision; choose one of {', '.join(DTYPES)}")
     return found
 
 
@@ -48,35 +49,13 @@ def scheduler_class(name: str) -> Any:
     Raises:
         ValueError: diffusers has no such scheduler.
     """
+    check_scheduler_name(name)
     import diffusers
 
     kind = getattr(diffusers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
-        raise ValueError(
-            f"diffusers has no scheduler {name!r}; try EulerAncestralDiscreteScheduler, LCMScheduler or DDIMScheduler"
-        )
+        raise unknown_scheduler(name)
     return kind
-
-
-def check_name(name: str, embedded: Sequence[str]) -> None:
-    """Refuses what is neither the folder of a pipeline nor a name on the hub, before any library is imported.
-
-    Args:
-        name: of a pipeline that is no embedded model.
-        embedded: names of the embedded models, for the error.
-
-    Raises:
-        ValueError: such a name.
-    """
-    if (Path(name) / "model_index.json").is_file():
-        return
-    if name and Path(name).is_dir():
-        raise ValueError(f"the folder {name!r} holds no model_index.json, so it is no diffusers pipeline")
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        raise ValueError(
-            f"no embedded model is called {name!r}; there are {', '.join(embedded)}; or name the folder of a "
-            "diffusers pipeline, or one on the hub as owner/name"
-        )
 
 
 def half_precision(name: str) -> str:

@@ -160,12 +160,16 @@ class _StandIn(Known):
             raise RuntimeError("the pipeline went on after the inversion had ended")
         self._steps += 1
         if self._steps > 1:  # the first evaluation is discarded
+            if not _same(sample, self._shown().to(sample.device, sample.dtype)):
+                raise ValueError(
+                    "a callback changed the latents, which are those of the inversion here: have it return none; to "
+                    "change a picture, use inv.edit"
+                )
             self._take(model_output.detach())
         if self.ended and isinstance(self.result, Tensor):
             z = self.result.repeat(self._scenes, *[1] * (self.result.ndim - 1))
         else:
-            blocks = self._query.z.chunk(len(self._query.scenes))
-            z = torch.cat([blocks[block or 0] for block in self._rounds_left[0]])
+            z = self._shown()
         if z.shape != sample.shape:
             raise ValueError(
                 f"{list(z.shape)} latents of the picture do not fit the {list(sample.shape)} of the pipeline's loop: "
@@ -175,6 +179,11 @@ class _StandIn(Known):
         if options.get("return_dict", True):
             return SimpleNamespace(prev_sample=z, pred_original_sample=z, denoised=z)
         return z, z  # latent consistency pipelines decode the second
+
+    def _shown(self) -> Tensor:
+        """The latents that the network is asked about next, one batch for each scene."""
+        blocks = self._query.z.chunk(len(self._query.scenes))
+        return torch.cat([blocks[block or 0] for block in self._rounds_left[0]])
 
     def _ask(self, query: Query) -> None:
         """Begins a query: which block of it each scene is shown at each evaluation, None for nothing new."""
@@ -244,6 +253,11 @@ def stand_in(
     }
     made = type(kind.__name__, (_StandIn, kind), methods)
     return made(scheduler, begin, eta, scenes, on_pass, steps, on_schedule)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether latents are equal, where they are not a number too."""
+    return a.shape == b.shape and bool(((a == b) | (a != a) & (b != b)).all())
 
 
 class _Timesteps(torch.Tensor):

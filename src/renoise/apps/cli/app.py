@@ -11,7 +11,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 import renoise
-from renoise.apps.cli import demo, inversions, listing, studio
+from renoise.apps.cli import demo, editing, inversions, listing, studio
 from renoise.apps.cli.output import console
 
 __all__ = ["app"]
@@ -25,7 +25,9 @@ _OPTIONS = {
     r"do pipe\.vae\.to\(torch\.float32\)|load the pipeline with dtype=torch\.float32": "use --dtype float32",
     r"\bnum_inference_steps=": "--steps ",
     r"\b(inversion_)?guidance_scale=": "--guidance ",
-    r"\b(passes|strength|size|tol|seed|preset|scheduler|dtype)=": r"--\1 ",
+    r"\bmask_(grow|feather)=": r"--mask-\1 ",
+    r"\bsource_guidance=": "--source-guidance ",
+    r"\b(passes|strength|size|tol|seed|preset|scheduler|dtype|preserve|randomness)=": r"--\1 ",
 }
 
 
@@ -57,7 +59,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.command()(inversions.edit)
+app.command()(editing.edit)
 app.command()(inversions.invert)
 app.command()(inversions.reconstruct)
 app.command()(demo.demo)

@@ -6,10 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from renoise import models as embedded
-from renoise import presets
 from renoise.apps.cli.output import console
-from renoise.pipelines import families
 
 __all__ = ["models", "recognised"]
 
@@ -27,20 +24,26 @@ _DISTILLABLE_SAMPLERS: dict[str, dict[str, Any]] = {"any, few-step model": {**_F
 
 def recognised() -> dict[tuple[str, str], list[str]]:
     """Samplers with the presets that they get, a line each, and the pipelines of which that holds."""
+    from renoise.pipelines.families import FAMILIES
+    from renoise.presets import preset_name
+
     groups: dict[tuple[str, str], list[str]] = {}
-    for rules in families.FAMILIES.values():
+    for rules in FAMILIES.values():
         flow = _DISTILLABLE_SAMPLERS if rules.few_step else _FLOW_SAMPLERS
         samplers = flow if rules.patch else _UNET_SAMPLERS
         for pipeline in rules.pipelines:
-            names = [presets.preset_name(pipeline, **sampler) for sampler in samplers.values()]
+            names = [preset_name(pipeline, **sampler) for sampler in samplers.values()]
             groups.setdefault(("\n".join(samplers), "\n".join(names)), []).append(pipeline)
     return groups
 
 
 def models() -> None:
     """List the embedded models, the pipelines that are recognised with the preset of each, and the presets."""
+    from renoise.models import ABOUT
+    from renoise.presets import PRESETS
+
     table = _table("Embedded models", "model", "what it is")
-    for name, about in embedded.ABOUT.items():
+    for name, about in ABOUT.items():
         table.add_row(name, about)
     console.print(table)
     table = _table(
@@ -52,7 +55,7 @@ def models() -> None:
     table = _table(
         "Presets: where the numbers come from, and what they should reach", "preset", "steps", "source; score"
     )
-    for preset in presets.PRESETS.values():
+    for preset in PRESETS.values():
         steps = str(preset.settings.num_inference_steps)
         table.add_row(preset.name, steps, f"{preset.source}\n[dim]{preset.score}[/dim]")
     console.print(table)

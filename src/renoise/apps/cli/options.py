@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
-from uuid import uuid4
 
 import typer
 from PIL import Image
 
-from renoise import files, models, presets
 from renoise.apps.cli.output import encoded
-from renoise.pipelines.loading import DTYPES
+from renoise.files import check_place
+from renoise.pipelines.names import check_name, check_scheduler_name
 
 INVERSION = ".safetensors"
 """How the name of a saved inversion ends."""
+
+# Names that are checked before the modules that know them are imported, which takes seconds.  A test compares them.
+MODELS = ("emoji", "emoji-turbo")
+DTYPES = ("float32", "bfloat16", "float16")
+PRESETS = (
+    "paper",
+    "paper-sd",
+    "paper-sdxl",
+    "paper-sdxl-turbo",
+    "paper-lcm",
+    "reference-sdxl-turbo",
+    "paper-flow",
+    "paper-flow-few-step",
+    "few-step",
+    "fast",
+    "fast-latent",
+    "many-step",
+    "flow",
+)
 
 
 def picture_file(path: Path) -> Path:
@@ -42,24 +58,10 @@ def inversion_file(path: Path) -> Path:
 def _check_place(path: Path) -> None:
     """Refuses, before any work, what could not be written in the end."""
     try:
-        if path.is_dir():
-            raise typer.BadParameter(f"{path} is a folder; name a file in it")
-    except OSError as error:  # a name that is too long even to look for
-        raise typer.BadParameter(f"{path} cannot be written ({error.strerror or error})") from error
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise typer.BadParameter(f"{path} cannot be written, {folder} is no folder that you may write to")
-    # a file of a name as long as this one, which no file has
-    probe = folder / (uuid4().hex * 9)[: len(os.fsencode(path.name))]
-    if probe.exists():
-        return
-    try:
-        files.write(probe, b"")
-    except OSError as error:
-        raise typer.BadParameter(f"{path} cannot be written ({error.strerror or error})") from error
-    finally:
-        with suppress(OSError):
-            probe.unlink(missing_ok=True)
+        check_place(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror or error if isinstance(error, OSError) else error
+        raise typer.BadParameter(f"{path} cannot be written ({reason})") from error
 
 
 def finite(value: float | None) -> float | None:
@@ -84,6 +86,20 @@ def settings_of_scheduler(values: list[str] | None) -> list[str] | None:
     return values
 
 
+def model_name(name: str | None) -> str | None:
+    """Refuses what is neither an embedded model nor a folder or a hub name of a pipeline."""
+    if name is not None and name not in MODELS:
+        check_name(name, MODELS)
+    return name
+
+
+def scheduler_name(name: str | None) -> str | None:
+    """Refuses what diffusers does not have."""
+    if name is not None:
+        check_scheduler_name(name)
+    return name
+
+
 def one_of(*names: str) -> Any:
     """A check that a value is one of these names."""
 
@@ -98,23 +114,39 @@ def one_of(*names: str) -> Any:
 PictureOutput = Annotated[
     Path, typer.Option("--output", "-o", callback=picture_file, help="Where to write the picture.")
 ]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        "-p",
+        help="What the picture shows (a saved inversion knows). Left out, the judge of the embedded models "
+        "suggests it, and for other models nothing is said.",
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(
         "--model",
         "-m",
+        callback=model_name,
         help="An embedded model ([b]renoise models[/b] lists them; emoji-turbo if none is given), or a folder or hub "
         "name of a diffusers pipeline. It runs on the GPU, where there is one.",
     ),
 ]
 SameModel = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="The pipeline that the inversion was made with, if that is no embedded model."),
+    typer.Option(
+        "--model",
+        "-m",
+        callback=model_name,
+        help="The pipeline that the inversion was made with, if that is no embedded model.",
+    ),
 ]
-Embedded = Annotated[
-    str, typer.Option("--model", "-m", callback=one_of(*models.NAMES), help=f"One of {', '.join(models.NAMES)}.")
+Embedded = Annotated[str, typer.Option("--model", "-m", callback=one_of(*MODELS), help=f"One of {', '.join(MODELS)}.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(callback=scheduler_name, help="diffusers scheduler class to use in place of the model's own."),
 ]
-Scheduler = Annotated[str | None, typer.Option(help="diffusers scheduler class to use in place of the model's own.")]
 SchedulerConfig = Annotated[
     list[str] | None,
     typer.Option(
@@ -138,7 +170,7 @@ Dtype = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        callback=one_of("paper", *presets.PRESETS),
+        callback=one_of(*PRESETS),
         help="Settings by name ([b]renoise models[/b] lists them); by default what suits model and scheduler.",
     ),
 ]

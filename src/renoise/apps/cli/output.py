@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 
-import renoise
-from renoise import files
+from renoise.files import write as write_file
 from renoise.pipelines.families import denoiser
+
+if TYPE_CHECKING:
+    import renoise
 
 __all__ = ["console", "encoded", "say_written", "summary", "write"]
 
@@ -22,7 +24,7 @@ console = Console()
 def write(pictures: Any, output: Path) -> None:
     """Writes one picture, or the pictures of a batch with numbers in their names."""
     if not isinstance(pictures, list):
-        files.write(output, encoded(pictures, output))
+        write_file(output, encoded(pictures, output))
         say_written(output)
         return
     for number, picture in enumerate(pictures, 1):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import typer
+from PIL import Image
 from rich.markup import escape
 
-import renoise
-from renoise import images, models
 from renoise.apps.cli.output import console
-from renoise.pipelines.loading import check_name, half_precision, quieten
+from renoise.files import missing
+from renoise.images import open_image
+
+if TYPE_CHECKING:
+    import renoise
 
 __all__ = ["Chosen", "inverted", "pipeline", "saved"]
 
@@ -40,13 +43,18 @@ class Chosen:
 
 def pipeline(chosen: Chosen) -> Any:
     """A pipeline by name, on the accelerator where there is one, whose progress bars count passes."""
+    import torch
+
+    from renoise import make_invertible, models
+    from renoise.pipelines.loading import quieten
+
     name = "emoji-turbo" if chosen.model is None else chosen.model
     quieten()
     pipe = models.load(name, dtype=chosen.dtype or _usual_dtype(name), scheduler=chosen.scheduler)
     if chosen.scheduler_config:
         pipe.scheduler = _configured(pipe.scheduler, chosen.scheduler_config)
     if chosen.make_invertible:
-        console.print(escape(renoise.make_invertible(pipe)), highlight=False, soft_wrap=True)
+        console.print(escape(make_invertible(pipe)), highlight=False, soft_wrap=True)
     if torch.accelerator.is_available():
         pipe.to(torch.accelerator.current_accelerator())
     return _with_bars(pipe)
@@ -54,10 +62,12 @@ def pipeline(chosen: Chosen) -> Any:
 
 def _usual_dtype(name: str) -> str:
     """float32 on a CPU and for the embedded models, which are small; half precision for others on a GPU."""
-    if name in models.NAMES or not torch.accelerator.is_available():
-        return "float32"
-    check_name(name, models.NAMES)
-    return half_precision(name)
+    import torch
+
+    from renoise import models
+    from renoise.pipelines.loading import half_precision
+
+    return "float32" if name in models.NAMES or not torch.accelerator.is_available() else half_precision(name)
 
 
 def _configured(scheduler: Any, settings: tuple[str, ...]) -> Any:
@@ -89,15 +99,27 @@ def inverted(
     size: str | None,
     strength: float | None,
     seed: int | None,
+    edit: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> renoise.Inversion:
-    """The inversion of a picture file; the picture is read before any model is loaded."""
-    if not prompt or not prompt.strip():
-        raise typer.BadParameter('say what the picture shows, e.g. --prompt "red apple, blob style"')
-    source = images.open_image(picture)
+    """The inversion of a picture file; the picture is read before any model is loaded.
+
+    Where no prompt is given, the judge of the embedded models suggests one; other models are asked with none. An edit
+    that shall follow is checked before the picture is inverted.
+    """
+    if prompt is not None and not prompt.strip():
+        raise typer.BadParameter('say what the picture shows, e.g. --prompt "red apple, blob style", or leave it out')
+    source = open_image(picture)
     sides = [int(side) for side in size.split("x")] if size else []
-    return renoise.invert(
-        pipeline(chosen),
+    from renoise import invert
+
+    pipe = pipeline(chosen)
+    if edit:
+        _check_edit(pipe, settings["preset"], **edit)
+    if prompt is None:
+        prompt = _suggested(pipe, source)
+    return invert(
+        pipe,
         source,
         prompt,
         size=None if not sides else (sides[0], sides[-1]),
@@ -107,18 +129,49 @@ def inverted(
     )
 
 
+def _suggested(pipe: Any, source: Image.Image) -> str:
+    """What an embedded model's picture shows, as the judge sees it; nothing for other models. Says which."""
+    from renoise import images, models
+
+    if models.name_of(pipe) is None:
+        console.print("[dim]without --prompt: inverted with the empty prompt, so edits keep less of the picture[/dim]")
+        return ""
+    picture, _ = images.fit(source, (64, 64))
+    (caption,) = models.judge().captions(images.to_tensor([picture]))
+    console.print(f"[dim]without --prompt: the judge suggests[/dim] {escape(caption)!r}", highlight=False)
+    return caption
+
+
+def _check_edit(
+    pipe: Any, preset: str | None, prompt: str, negative_prompt: str | None, guidance_scale: float | None
+) -> None:
+    """Refuses what the pipeline does not take, such as a negative prompt."""
+    from renoise.pipelines.adapter import Adapter
+    from renoise.presets import chosen_settings
+    from renoise.record import Scene
+
+    adapter = Adapter(pipe)
+    guidance = chosen_settings(adapter, preset, guidance_scale=guidance_scale).guidance_scale
+    negatives = None if negative_prompt is None else (negative_prompt,)
+    adapter.call(Scene((prompt,), negatives, guidance, {}), 1, adapter.size(None))
+
+
 def saved(path: Path, chosen: Chosen) -> renoise.Inversion:
     """The inversion in a file, with the pipeline named, or the embedded model that it was made with."""
-    if chosen.model is not None:
-        if not path.is_file():  # before the model is loaded
-            raise renoise.ArchiveError(f"{path} does not exist; pass a file that renoise invert wrote")
-        return renoise.load(path, pipeline(chosen))
-    if chosen != Chosen():
+    if chosen.model is None and chosen != Chosen():
         raise typer.BadParameter(
             "--scheduler and --dtype belong to a --model, as --scheduler-config and --make-invertible do; name the one "
             "to regenerate with"
         )
+    what = missing(path)  # before anything is imported
+    if what:
+        raise ValueError(f"{path} {what}; pass a file that renoise invert wrote")
+    from renoise import load
+    from renoise.pipelines.loading import quieten
+
+    if chosen.model is not None:
+        return load(path, pipeline(chosen))
     quieten()
-    inversion = renoise.load(path)
+    inversion = load(path)
     _with_bars(inversion.pipe)
     return inversion
