@@ -182,12 +182,28 @@ def test_the_script_repeats_a_result_exactly(
 
 
 @pytest.mark.slow
-def test_the_command_line_repeats_a_result_exactly(pipe: Any, session: Session, tmp_path: Path) -> None:
-    result = edited(pipe, session, None, prompt="cat face, it's fluent flat style", guidance_scale=2.0)
+@pytest.mark.parametrize(
+    ("choices", "named"),
+    [
+        ({"guidance_scale": 2.0, "preserve": 0.2}, "source.png"),
+        ({"mask": "painted", "painted": half_mask(64, 48), "mask_feather": 2}, "source.png"),
+        ({"mask": "automatic", "mask_grow": -1, "source_guidance": 0.5}, "source.png"),
+        ({"strength": 0.5}, "inversion-1.safetensors"),
+        ({"randomness": 0.5, "seed": 7}, "inversion-1.safetensors"),
+    ],
+    ids=["guidance and dial", "painted mask", "automatic mask", "strength", "fresh noise"],
+)
+def test_the_command_line_repeats_a_result_exactly(
+    pipe: Any, session: Session, tmp_path: Path, choices: dict[str, Any], named: str
+) -> None:
+    result = edited(pipe, session, None, prompt="cat face, it's fluent flat style", **choices)
     needed(session, result, tmp_path)
+    saved = download(session, "inversion-1.safetensors")
+    assert saved is not None
+    (tmp_path / "inversion-1.safetensors").write_bytes(saved[0])
     line = recipes.command_line(MODEL, result)
     assert line is not None
-    assert line.startswith("renoise edit source.png")
+    assert line.startswith(f"renoise edit {named} ")
     again = f"{sys.executable} -m {line}"
     subprocess.run(again, shell=True, cwd=tmp_path, check=True, timeout=300, stdout=subprocess.DEVNULL)
     assert (pixels((tmp_path / f"edit-{result.number}.png").read_bytes()) == pixels(result.made.picture)).all()

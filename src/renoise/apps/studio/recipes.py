@@ -49,28 +49,26 @@ def python(model: Model, result: Result | Inverted) -> str:
 
 
 def command_line(model: Model, result: Result | Inverted) -> str | None:
-    """One command, or None where the command line cannot say it: chains of edits, masks and dials take Python."""
+    """One command, or None where the command line cannot say it: a chain of edits takes Python."""
     inverted = result.inverted if isinstance(result, Result) else result
-    words = ["renoise", "edit" if isinstance(result, Result) else "reconstruct"]
-    found = inverted.found
-    from_file = found.choices is None or not isinstance(result, Result)
-    words.append(_saved(inverted) if from_file else "source.png")
-    if isinstance(result, Result):
-        if result.base is not None or not _sayable(result.choices):
-            return None
-        words += ["--to", result.choices.prompt]
-        if not from_file:
-            assert found.choices is not None
-            words += ["--prompt", found.choices.caption, *_options(_invert_options(found.choices))]
-        words += _options(_edit_options(result))
-        words += ["--output", f"edit-{result.number}.png"]
+    if not isinstance(result, Result):
+        words = ["renoise", "reconstruct", _saved(inverted), "--output", "reconstruction.png"]
+    elif result.base is not None:
+        return None
     else:
-        words += ["--output", "reconstruction.png"]
+        choices = inverted.found.choices
+        words = ["renoise", "edit"]
+        if choices is None or not _in_one_go(choices, result.choices):
+            words += [_saved(inverted), "--to", result.choices.prompt]
+        else:
+            words += ["source.png", "--prompt", choices.caption, "--to", result.choices.prompt]
+            words += _options(_invert_options(choices))
+        words += [*_options(_edit_options(result)), "--output", f"edit-{result.number}.png"]
     return shlex.join([*words, *_model_options(model)])
 
 
 def files(result: Result | Inverted) -> list[str]:
-    """The names of the files that the script or the command reads, to be downloaded beside it."""
+    """The names of the files that the script reads, to be downloaded beside it."""
     inverted = result.inverted if isinstance(result, Result) else result
     named = ["source.png" if inverted.found.choices is not None else _saved(inverted)]
     chain = result.chain() if isinstance(result, Result) else []
@@ -118,17 +116,25 @@ def _arguments(edit: Result) -> str:
 
 
 def _invert_options(choices: InvertChoices) -> dict[str, Any]:
-    names = {"num_inference_steps": "steps", "inversion_guidance_scale": "inversion-guidance"}
+    names = {"num_inference_steps": "steps"}
     return {names.get(name, name): value for name, value in choices.keywords().items()}
 
 
-def _sayable(choices: EditChoices) -> bool:
-    """Whether the command line has an option for everything that was chosen."""
-    return choices.mask == "everywhere" and choices.keywords().keys() <= {"guidance_scale"}
+def _in_one_go(inversion: InvertChoices, edit: EditChoices) -> bool:
+    """Whether one command inverts and edits: its only strength is the inversion's, its only seed that of both."""
+    seeds = not edit.randomness or edit.seed == (inversion.seed or 0)
+    return seeds and edit.strength is None and inversion.inversion_guidance_scale is None
 
 
 def _edit_options(result: Result) -> dict[str, Any]:
-    return {"guidance": result.choices.guidance_scale}
+    given = result.choices.keywords()
+    if "guidance_scale" in given:
+        given["guidance"] = given.pop("guidance_scale")
+    masks = {"everywhere": None, "automatic": "auto", "painted": _mask(result)}
+    choices = result.inverted.found.choices
+    if choices is not None and choices.seed is not None and _in_one_go(choices, result.choices):
+        given.pop("seed", None)  # it is there already
+    return {"mask": masks[result.choices.mask]} | {name.replace("_", "-"): value for name, value in given.items()}
 
 
 def _model_options(model: Model) -> list[str]:

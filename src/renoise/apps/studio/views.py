@@ -188,11 +188,10 @@ def take_home(session: Session, model: Model | None = None) -> str:
     subject = result if result is not None else inverted
     line = recipes.command_line(model, subject)
     blocks = _code("Python", recipes.python(model, subject))
-    blocks += _code("Command line", line) if line else quiet("The command line cannot say this; take Python.")
-    needed = escape(" and ".join(recipes.files(subject)))
+    blocks += _code("Command line", line) if line else quiet("A chain of edits takes Python.")
     return (
         f'<div class="links">{anchors}</div><details class="repeat"><summary>Repeat this result</summary>'
-        f"<p>These make exactly this picture, in a folder with {needed}.</p>{blocks}</details>"
+        f"<p>These make exactly this picture, in a folder with the files that they name.</p>{blocks}</details>"
     )
 
 
