@@ -64,7 +64,8 @@ class EditChoices:
         preserve: from 0, creative, to 1, faithful; None for the plain exchange of the prompt.
         strength: where on the stored trajectory the edit starts, in (0, 1]; None for its beginning.
         guidance_scale: guidance of the edit, 1 for none; None for the preset's.
-        source_guidance: how far the edit is pushed away from what the picture showed, 0 for not at all.
+        source_guidance: how far the edit is pushed away from what the picture showed, 0 for not at all; None for what
+            goes well with `preserve`.
         randomness: share of fresh noise in [0, 1].
         seed: of the fresh noise.
         mask: where to edit: everywhere, where the prompts disagree (automatic), or where it was painted.
@@ -77,7 +78,7 @@ class EditChoices:
     preserve: float | None = None
     strength: float | None = None
     guidance_scale: float | None = None
-    source_guidance: float = 0.0
+    source_guidance: float | None = None
     randomness: float = 0.0
     seed: int = 0
     mask: MaskKind = "everywhere"
@@ -91,7 +92,7 @@ class EditChoices:
             "preserve": self.preserve,
             "strength": self.strength,
             "guidance_scale": self.guidance_scale,
-            "source_guidance": self.source_guidance or None,
+            "source_guidance": self.source_guidance,
             "randomness": self.randomness or None,
             "seed": self.seed if self.randomness and self.seed else None,
         }

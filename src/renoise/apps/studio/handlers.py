@@ -195,7 +195,7 @@ class Handlers:
                 "preserve": preserve or None,
                 "strength": None if strength == 1 else strength,
                 "guidance_scale": number("Guidance", guidance),
-                "source_guidance": number("Push away", push) or 0.0,
+                "source_guidance": number("Push away", push),
                 "randomness": randomness or 0.0,
                 "mask": mask,
                 "mask_grow": whole("Grow", grow) or 0,

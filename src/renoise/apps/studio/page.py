@@ -18,6 +18,7 @@ from renoise.apps.studio.offers import offers
 from renoise.apps.studio.pictures import Limits
 from renoise.apps.studio.sessions import Session
 from renoise.apps.studio.wiring import wire
+from renoise.edit_controls import PRESERVE
 from renoise.pipelines.adapter import Adapter
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _right(known: Any) -> dict[str, Any]:
         step=0.05,
         label="Creative to faithful",
         elem_id="preserve",
-        info="0 follows the words, 0.2 is balanced, 0.4 faithful; 1 keeps most.",
+        info=f"0 follows the words, {PRESERVE['balanced']} is balanced, {PRESERVE['faithful']} faithful; 1 keeps most.",
     )
     mask = gr.Radio(
         ["everywhere", "automatic", "painted"], value="everywhere", label="Where", elem_id="mask",
@@ -242,7 +243,7 @@ def _right(known: Any) -> dict[str, Any]:
         )
         with gr.Row():
             guidance = _number("Guidance", "of words; 1: none")
-            push = _number("Push away", "from old words, 1")
+            push = _number("Push away", "usual for the dial")
         randomness = gr.Slider(
             0, 1, value=0, step=0.05, label="Fresh noise", info="Share of it; other seeds then give other edits."
         )
