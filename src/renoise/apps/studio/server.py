@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -156,7 +157,10 @@ class Server:
         )
         app.add_middleware(Guard, most_bytes=int(self.options.limits.megabytes * 1e6) + 100_000)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, access_log=False, ws="none")
-        return uvicorn.Server(config)
+        server = uvicorn.Server(config)
+        # pages that are still open when the server ends are no errors
+        logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
+        return server
 
 
 def _leave(number: int, frame: object) -> None:
