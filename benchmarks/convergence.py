@@ -27,14 +27,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks import pictures, records
+from benchmarks import pictures
 from benchmarks.methods import SAMPLERS, Sampler
-from benchmarks.tables import markdown
 from renoise import models
 from renoise.core.loop import drive, invert
 from renoise.core.query import Denoiser, Query
 from renoise.core.settings import Region, Settings
 from renoise.core.table import StepTable
+from renoise.evaluation import records
+from renoise.evaluation.tables import markdown
 from renoise.pipelines.adapter import Adapter
 from renoise.presets import PRESETS
 from renoise.record import Scene

@@ -26,12 +26,12 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from benchmarks import pictures
-from benchmarks.tables import markdown
 from renoise import metrics, models
 from renoise.core.loop import drive, invert, replay
 from renoise.core.query import Denoiser, Query
 from renoise.core.settings import Settings, plain
 from renoise.core.table import StepTable
+from renoise.evaluation.tables import markdown
 from renoise.metrics import Summary
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.measure import measure

@@ -1,7 +1,7 @@
 """What the benchmark compares: samplers, and for each sampler the methods of inversion.
 
-A method is a `Settings` of the library.  Methods of other papers (`benchmarks.rivals`) are settings with a solver or a
-method of their own.  The library's presets are taken by name, and only their number of passes is changed.
+A method is a `Settings` of the library (see `renoise.evaluation.methods`).  Methods of other papers (in
+`benchmarks.rivals`) are settings with a solver or a method of their own.
 """
 
 from __future__ import annotations
@@ -12,23 +12,30 @@ from functools import partial
 
 from benchmarks.rivals import blended, damped, edit_friendly, gnri
 from renoise.core.settings import Region, Settings, plain
+from renoise.evaluation.methods import Method, options, renoising, reversals
+from renoise.evaluation.plots import Look
 from renoise.presets import PRESETS
 
-__all__ = ["FAMILIES", "SAMPLERS", "Method", "Sampler", "describe", "methods"]
+__all__ = ["SAMPLERS", "STYLE", "Sampler", "edited", "methods"]
 
-FAMILIES = (
-    "plain reversal",
-    "ReNoise",
-    "ReNoise, its options",
-    "AIDI",
-    "damped",
-    "GNRI",
-    "edit-friendly",
-    "Anderson",
-    "matched noise",
-    "ours, latent only",
-    "ours, noise absorbs",
-)
+# The families of methods, in the order of the legend, with their looks: colours of Okabe and Ito, and thick lines for
+# this library's own.
+STYLE: dict[str, Look] = {
+    "plain reversal": ("#999999", "s", False),
+    "ReNoise": ("#000000", "o", False),
+    "ReNoise, its options": ("#000000", "x", False),
+    "AIDI": ("#E69F00", "v", False),
+    "damped": ("#B8860B", ">", False),
+    "GNRI": ("#CC79A7", "P", False),
+    "edit-friendly": ("#8B5A2B", "D", False),
+    "Anderson": ("#56B4E9", "^", False),
+    "matched noise": ("#009E73", "<", False),
+    "ours, latent only": ("#0072B2", "o", True),
+    "ours, noise absorbs": ("#D55E00", "o", True),
+}
+# The methods whose edits are made with --edits few.
+_EDITED = ("plain reversal", "edit-friendly", "ReNoise K=3", "ReNoise K=9", "GNRI, 8 passes", "GNRI, 100 passes")
+_EDITED_OURS = ("fast-latent, 20 passes", "few-step, 8 passes", "few-step, 16 passes", "many-step, ")
 # `prior` and `flattest` of GNRI; with 0 and 0.1 it diverges (validation split, ancestral Euler)
 _PRIOR, _FLATTEST = 0.1, 2.0
 
@@ -66,36 +73,14 @@ SAMPLERS = {
 }
 
 
-@dataclass(frozen=True)
-class Method:
-    """One row of a sampler's table.
-
-    Attributes:
-        name: name of the method, unique within the sampler.
-        family: one of `FAMILIES`.  The methods of a family are drawn as one line.
-        settings: how to invert, and the number of steps to generate with.
-        gradients: whether each pass also has a backward pass through the network.
-        fine: number of inversion steps if it differs from that of the settings.
-        handful: whether this method is among the few whose edits are made with --edits few.
-    """
-
-    name: str
-    family: str
-    settings: Settings
-    gradients: bool = False
-    fine: int | None = None
-    handful: bool = False
-
-
 def methods(sampler: Sampler) -> Iterator[Method]:
     """Every method to compare on a sampler."""
     paper = replace(PRESETS[sampler.paper].settings, guidance_scale=sampler.guidance)
     bare = plain(paper)
     steps = bare.num_inference_steps
-    yield Method("plain reversal", "plain reversal", bare, handful=True)
-    for fine in sampler.fine:
-        yield Method(f"plain reversal, {fine} inversion steps", "plain reversal", bare, fine=fine)
-    yield from _renoise(sampler, paper, bare)
+    yield from reversals(bare, sampler.fine)
+    yield from renoising(bare, sampler.iterations)
+    yield from options(paper)
     budgets = tuple(steps * (iterations + 1) for iterations in sampler.iterations if iterations < 10)
     yield from _rivals(sampler, bare, budgets)
     for passes in budgets:
@@ -104,20 +89,10 @@ def methods(sampler: Sampler) -> Iterator[Method]:
     yield from _ours(sampler, steps)
 
 
-def _renoise(sampler: Sampler, paper: Settings, bare: Settings) -> Iterator[Method]:
-    for iterations in sampler.iterations:
-        settings = replace(bare, regions=(Region(iterations=iterations),))
-        yield Method(f"ReNoise K={iterations}", "ReNoise", settings, handful=iterations in (3, 9))
-    options = "ReNoise, its options"
-    yield Method("+ averaging", options, replace(paper, edit_losses=None, correction=0.0))
-    nine = PRESETS["paper-sdxl-turbo"].settings.regions
-    if sampler.few_step and len(nine[0].weights or ()) != len(paper.regions[0].weights or ()):
-        regions = tuple(replace(new, below=own.below) for new, own in zip(nine, paper.regions, strict=True))
-        yield Method("K=9 + averaging", options, replace(paper, regions=regions, edit_losses=None, correction=0.0))
-    yield Method("+ edit losses", options, replace(paper, correction=0.0), handful=not paper.correction)
-    if paper.correction:
-        yield Method("+ noise correction", options, paper, handful=True)
-        yield Method("averaging + correction", options, replace(paper, edit_losses=None))
+def edited(sampler: Sampler, method: Method) -> bool:
+    """Whether this method is among the few whose edits are made with --edits few: one or two of a family."""
+    last = "+ noise correction" if PRESETS[sampler.paper].settings.correction else "+ edit losses"
+    return method.name in (*_EDITED, last) or method.name.startswith(_EDITED_OURS)
 
 
 def _rivals(sampler: Sampler, bare: Settings, budgets: tuple[int, ...]) -> Iterator[Method]:
@@ -129,10 +104,10 @@ def _rivals(sampler: Sampler, bare: Settings, budgets: tuple[int, ...]) -> Itera
     for each in (1, 2, 5) if sampler.few_step else (1, 2):
         method = partial(gnri, passes=each, prior=_PRIOR, flattest=_FLATTEST)
         settings = replace(bare, method=method, passes=steps * each)
-        yield Method(f"GNRI, {steps * each} passes", "GNRI", settings, gradients=True, handful=each == 2)
+        yield Method(f"GNRI, {steps * each} passes", "GNRI", settings, gradients=True)
     if sampler.few_step:
         settings = replace(bare, method=edit_friendly, passes=steps - 1)
-        yield Method("edit-friendly", "edit-friendly", settings, handful=True)
+        yield Method("edit-friendly", "edit-friendly", settings)
 
 
 def _ours(sampler: Sampler, steps: int) -> Iterator[Method]:
@@ -142,25 +117,12 @@ def _ours(sampler: Sampler, steps: int) -> Iterator[Method]:
 
     if not sampler.few_step:
         for passes in (steps + 1, 2 * steps + 1):
-            yield Method(f"many-step, {passes} passes", "ours, latent only", preset("many-step", passes), handful=True)
+            yield Method(f"many-step, {passes} passes", "ours, latent only", preset("many-step", passes))
         return
     for passes in (8, 12, 20, 40):
         settings = preset("fast-latent", passes)
-        yield Method(f"fast-latent, {passes} passes", "ours, latent only", settings, handful=passes == 20)
+        yield Method(f"fast-latent, {passes} passes", "ours, latent only", settings)
         yield Method(f"matched noise, {passes} passes", "matched noise", replace(settings, noise="matched"))
     for passes in (4, 8, 12, 16, 20):
         settings = preset("few-step", passes)
-        yield Method(f"few-step, {passes} passes", "ours, noise absorbs", settings, handful=passes in (8, 16))
-
-
-def describe(method: Method) -> str:
-    """A text of everything that a method's records depend on, besides sampler, weights and pictures."""
-    settings = method.settings
-    named = replace(settings, solver="renoise", method=None)
-    return f"{named} {_named(settings.solver)} {_named(settings.method)} {method.fine}"
-
-
-def _named(function: object) -> str:
-    if isinstance(function, partial):
-        return f"{function.func.__name__} {dict(sorted(function.keywords.items()))}"
-    return str(getattr(function, "__name__", function))
+        yield Method(f"few-step, {passes} passes", "ours, noise absorbs", settings)

@@ -386,7 +386,7 @@ def test_least_strength_named_in_the_message_works() -> None:
 
 def test_what_is_no_pipeline_or_cannot_be_inverted() -> None:
     for wrong in (None, "emoji", tiny.vae()):
-        with pytest.raises(TypeError, match="is not supported; StableDiffusionPipeline"):
+        with pytest.raises(TypeError, match="is not supported; `renoise models` lists what is"):
             renoise.invert(wrong, picture(), "a cat")
     clipping = tiny.sd()
     clipping.scheduler = tiny.ddim(clip_sample=True)

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from renoise.images import ImageError
     from renoise.inverted import Inversion
     from renoise.pipelines.invertible import make_invertible
+    from renoise.pipelines.kind import Family, Loop
     from renoise.pipelines.measure import NotInvertible
     from renoise.pipelines.turns import waiting
     from renoise.record import Record
+    from renoise.registration import FamilyError, register_family
 
 __version__ = "0.1.0"
 
@@ -35,8 +37,11 @@ __all__ = [
     "Cancelled",
     "EditLosses",
     "Edited",
+    "Family",
+    "FamilyError",
     "ImageError",
     "Inversion",
+    "Loop",
     "NotInvertible",
     "Progress",
     "Record",
@@ -50,6 +55,7 @@ __all__ = [
     "make_invertible",
     "models",
     "presets",
+    "register_family",
     "waiting",
 ]
 
@@ -66,9 +72,11 @@ _ORIGINS = {
     "images": ("ImageError",),
     "inverted": ("Inversion",),
     "pipelines.invertible": ("make_invertible",),
+    "pipelines.kind": ("Family", "Loop"),
     "pipelines.measure": ("NotInvertible",),
     "pipelines.turns": ("waiting",),
     "record": ("Record",),
+    "registration": ("FamilyError", "register_family"),
 }
 
 if not TYPE_CHECKING:  # or every name would be right for whoever reads types

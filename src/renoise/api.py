@@ -1,4 +1,4 @@
-"""Invert a picture into a pipeline; load an inversion from a file.
+"""Invert a picture into a pipeline; `load`, which reads an inversion back, is in `renoise.saved`.
 
 This is the layer that users touch: it checks what they hand over, picks settings, and joins the rooms below it,
 
@@ -7,20 +7,16 @@ This is the layer that users touch: it checks what they hand over, picks setting
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from renoise import archive, images, models
-from renoise.archive import ArchiveError
+from renoise import images, models
 from renoise.core.budget import check_keeping, check_total, kept_steps
-from renoise.core.checks import file_path, keywords, pixel_size, scalar, shown, whole
+from renoise.core.checks import keywords, pixel_size, scalar, shown, whole
 from renoise.core.draws import white_noise
 from renoise.core.loop import count_passes
 from renoise.core.loop import invert as invert_latents
@@ -29,14 +25,13 @@ from renoise.core.query import Job
 from renoise.core.rolls import draw_rolls
 from renoise.core.settings import EditLosses, Settings
 from renoise.core.trajectory import Trajectory
-from renoise.files import missing
 from renoise.inverted import Inversion
 from renoise.pipelines.adapter import Adapter
-from renoise.pipelines.identity import difference, identity
-from renoise.pipelines.measure import NotInvertible
+from renoise.pipelines.identity import identity
 from renoise.pipelines.stand_in import Measure
 from renoise.presets import Preset, chosen_settings
 from renoise.record import Driver, Record, Scene
+from renoise.saved import load
 from renoise.texts import one_each
 
 __all__ = ["invert", "load"]
@@ -172,83 +167,6 @@ def invert(
         batched=batched,
     )
     return Inversion(record, pipe)
-
-
-def load(path: str | os.PathLike[str], pipe: Any = None, *, pipe_kwargs: Mapping[str, Any] | None = None) -> Inversion:
-    """Reads an inversion back.
-
-    Args:
-        path: a file that ``Inversion.save`` wrote.
-        pipe: the pipeline to regenerate with: that of the inversion, or an equal one in any floating precision. Needed
-            unless the inversion was made with an embedded model, which is then loaded.
-        pipe_kwargs: those that the inversion was made with; a file holds their names only.
-
-    Raises:
-        ArchiveError: no such file, no inversion, a damaged one, a newer format, or a pipeline, scheduler or pipe_kwargs
-            that it was not made with.
-        TypeError: a path that is no path, pipe_kwargs that are no dict, or a pipeline of no known kind.
-    """
-    path = Path(file_path(path))
-    record = archive.loads(_bytes(path), pipe_kwargs, name=str(path))
-    if pipe is None:
-        if record.model is None:
-            made_with = record.identity
-            raise ArchiveError(
-                f"{path} was made with a {made_with.pipeline} of yours ({made_with.source or 'not from a file'}); "
-                "load that and pass it: renoise.load(path, pipe), or --model on the command line"
-            )
-        pipe = _embedded(path, record)
-    _check(path, record, pipe)
-    device = pipe._execution_device
-    trajectory = record.trajectory.mapped(lambda latents: latents.to(device))
-    moved = replace(record, trajectory=trajectory, z_0=record.z_0.to(device), pixels=record.pixels.to(device))
-    return Inversion(moved, pipe)
-
-
-def _embedded(path: Path, record: Record) -> Any:
-    """The embedded model that a file names; no other name in a file is obeyed."""
-    if record.model not in models.NAMES:
-        raise ArchiveError(
-            f"{path} names {shown(record.model)} as its model, and only {' and '.join(models.NAMES)} are loaded by a "
-            "name in a file: load the pipeline yourself, and pass it: renoise.load(path, pipe)"
-        )
-    try:
-        return models.load(record.model, scheduler=record.scheduler)
-    except ValueError as error:
-        raise ArchiveError(f"{path} was made with a scheduler that is not to be had: {error}") from error
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        what = missing(path)
-        if what:
-            raise ArchiveError(f"{path} {what}; pass a file that Inversion.save or `renoise invert` wrote")
-        return path.read_bytes()
-    except OSError as error:
-        raise ArchiveError(f"{path} cannot be read ({error.strerror or error})") from error
-
-
-def _check(path: Path, record: Record, pipe: Any) -> None:
-    """Refuses a pipeline that would regenerate something else."""
-    other = difference(record.identity, pipe)
-    if other:
-        raise ArchiveError(f"{path} was made {other}")
-    now, table = type(pipe.scheduler).__name__, record.trajectory.table
-    if record.scheduler != now:
-        raise ArchiveError(
-            f"{path} was made with {record.scheduler}, this pipeline has {now}; "
-            f"use pipe.scheduler = {record.scheduler}.from_config(pipe.scheduler.config)"
-        )
-    try:
-        live = Adapter(pipe).known_schedule(record.driver, record.settings.num_inference_steps)
-    except NotInvertible as error:
-        raise ArchiveError(f"{path} was made with a {record.scheduler} that can be inverted: {error}") from error
-    column = None if live is None else table.difference(live)
-    if column:
-        raise ArchiveError(
-            f"{path} was made with a {record.scheduler} whose steps differ from this one's (in {column}); "
-            "give the scheduler the configuration that it had then"
-        )
 
 
 class _Rolls:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any, get_args
 
@@ -42,8 +42,17 @@ class ArchiveError(ValueError):
     """A file that is no inversion, or one that does not belong to the pipeline at hand."""
 
 
-def dumps(record: Record) -> bytes:
-    """A record as bytes, whatever device its tensors are on."""
+def dumps(record: Record, *, latents: torch.dtype | None = None) -> bytes:
+    """A record as bytes, whatever device its tensors are on.
+
+    Args:
+        record: what to write.
+        latents: a precision to keep latents and noises in, such as torch.float16, which takes half the room and is read
+            back as float32; by default their own.
+    """
+    if latents is not None:
+        trajectory = record.trajectory.mapped(lambda value: value.to(latents))
+        record = replace(record, trajectory=trajectory, z_0=record.z_0.to(latents))
     trajectory, table, scene = record.trajectory, record.trajectory.table, record.scene
     tensors = {"z_T": trajectory.z_T, "z_0": record.z_0, "pixels": (record.pixels * 255).round().to(torch.uint8)}
     tensors |= {f"table.{name}": getattr(table, name) for name in COLUMNS}
@@ -173,6 +182,7 @@ def _record(header: dict[str, Any], tensors: dict[str, Tensor], pipe_kwargs: Map
         num_train_timesteps=header["num_train_timesteps"],
         integer_timesteps=bool(header.get("integer_timesteps", whole)),
     )
+    tensors |= {name: _wide(tensors[name]) for name in ("z_T", "z_0", "noises", "step_latents") if name in tensors}
     z_0, noises, step_latents = tensors["z_0"], tensors.get("noises"), tensors.get("step_latents")
     if tensors["z_T"].shape != z_0.shape or (table.stochastic and noises is None):
         raise ValueError("latents or noises are missing")
@@ -206,6 +216,11 @@ def _record(header: dict[str, Any], tensors: dict[str, Tensor], pipe_kwargs: Map
         seconds=header["seconds"],
         batched=header["batched"],
     )
+
+
+def _wide(latents: Tensor) -> Tensor:
+    """float32 in place of half precision, which latents may be kept in and nothing is computed in."""
+    return latents.float() if latents.element_size() < 4 else latents
 
 
 def _identity(made_with: dict[str, Any], tensors: dict[str, Tensor]) -> Identity:

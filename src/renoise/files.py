@@ -7,24 +7,36 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from renoise.core.checks import file_path
 
-__all__ = ["check_place", "missing", "write"]
+__all__ = ["check_place", "missing", "write", "writing"]
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a file, and the folders that it lies in, so that nobody ever sees half of it.
+    """Writes a file of this content, wholly or not at all, as `writing` does."""
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Opens a file to write, and the folders that it lies in, so that nobody ever sees half of it.
 
     The data go to a new file with a name of its own in the same folder, and reach the disk before that file takes the
-    place of an earlier one.  Two writers of one path do not meet: the last one to finish wins.  An earlier file keeps
-    its permissions, and a symbolic link stays a link: the file that it points to is replaced.  A process that is killed
-    while it writes may leave a file called ``.renoise-*.part``, which can be deleted.
+    place of an earlier one, which happens when the block ends without an error.  Two writers of one path do not meet:
+    the last one to finish wins.  An earlier file keeps its permissions, and a symbolic link stays a link: the file that
+    it points to is replaced.  A process that is killed while it writes may leave a file called ``.renoise-*.part``,
+    which can be deleted.
 
     Args:
         path: where to write; a regular file, or nothing yet.
-        data: the whole content.
+
+    Yields:
+        The new file, open for writing.
 
     Raises:
         TypeError: a path that is no path.
@@ -38,7 +50,7 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     try:
         with open(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if before is not None:

@@ -6,6 +6,7 @@ Pixels are RGB throughout, 8 bits in a PIL image and float32 in [0, 1] in a tens
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from renoise.core.checks import LIMITS, scalar, shown
 if TYPE_CHECKING:  # pictures are looked at before torch is imported, which takes seconds
     from torch import Tensor
 
-__all__ = ["Box", "ImageError", "Source", "fit", "listed", "open_image", "to_pil", "to_tensor", "unfit"]
+__all__ = ["Box", "ImageError", "Source", "decode", "fit", "listed", "open_image", "to_pil", "to_tensor", "unfit"]
 
 Source = str | os.PathLike[str] | Image.Image | npt.NDArray[np.generic]
 Box = tuple[int, int, int, int]
@@ -57,6 +58,12 @@ def open_image(source: Source) -> Image.Image:
         f"cannot read a picture from {type(source).__module__}.{type(source).__qualname__}: pass a path, a PIL image "
         "or a numpy array (for tensors see renoise.images.to_pil; for bytes, PIL.Image.open(io.BytesIO(data)))"
     )
+
+
+def decode(data: bytes, name: str) -> Image.Image:
+    """A picture file that is in memory, as `open_image` reads one.  Errors call it by `name`; raises ImageError."""
+    with _decoding(name), Image.open(io.BytesIO(data)) as image:
+        return _rgb(image, name)
 
 
 def listed(image: Source | Sequence[Source]) -> tuple[list[Source], bool]:

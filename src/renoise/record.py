@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -97,3 +97,40 @@ class Record:
         """(height, width) in pixels, padding included."""
         height, width = self.pixels.shape[-2:]
         return height, width
+
+    def only(self, rows: Sequence[int]) -> Record:
+        """A batch of some of the pictures: those of these rows, in this order.
+
+        The seconds are shared evenly among pictures, and passes count as in the whole batch.
+
+        Raises:
+            ValueError: it was made with keywords of the pipeline's own call, which cannot be divided.
+        """
+        if self.scene.pipe_kwargs:
+            raise ValueError(
+                f"an inversion with pipe_kwargs ({', '.join(sorted(self.scene.pipe_kwargs))}) cannot be divided: "
+                "invert its pictures one by one"
+            )
+        chosen = list(rows)
+        return replace(
+            self,
+            scene=replace(
+                self.scene,
+                prompts=_some(self.scene.prompts, chosen),
+                negative_prompts=_some(self.scene.negative_prompts, chosen),
+            ),
+            trajectory=self.trajectory.only(chosen),
+            z_0=self.z_0[chosen].contiguous(),
+            pixels=self.pixels[chosen].contiguous(),
+            boxes=tuple(self.boxes[row] for row in chosen),
+            seconds=self.seconds / len(self.boxes) * len(chosen),
+            batched=True,
+        )
+
+    def singles(self) -> list[Record]:
+        """The pictures one by one, each as the record of a single picture.  Raises ValueError as `only` does."""
+        return [replace(self.only([row]), batched=False) for row in range(len(self.boxes))]
+
+
+def _some(texts: tuple[str, ...] | None, rows: Sequence[int]) -> tuple[str, ...] | None:
+    return None if texts is None else tuple(texts[row] for row in rows)

@@ -17,7 +17,7 @@ from renoise.core.regrid import regrid
 from renoise.core.trajectory import Trajectory
 from renoise.editing import Editable, edited_scene
 from renoise.pipelines.adapter import Adapter
-from renoise.pipelines.families import DESCRIPTIONS, EMBEDDINGS, TEXTS
+from renoise.pipelines.families import DESCRIPTIONS, TEXTS
 from renoise.pipelines.known_steps import refuse_other_steps
 from renoise.pipelines.own_calls import checked_calls
 from renoise.pipelines.stand_in import Measure, placed, stand_in
@@ -56,7 +56,7 @@ def replayed(
 
     steps = num_inference_steps or source.settings.num_inference_steps
     call = adapter.call(scene, steps, source.size, len(source.pixels))
-    driver = source.driver if scene.pipe_kwargs.keys() <= EMBEDDINGS else "pipeline"
+    driver = source.driver if adapter.answers_directly([scene]) else "pipeline"
     known = table if num_inference_steps is None else None
     return adapter.run(begin, [call], driver=driver, stage="generate", steps=known, progress=progress)
 

@@ -8,13 +8,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from diffusers import PNDMScheduler
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 import renoise
 from renoise import models
@@ -25,21 +25,13 @@ from renoise.apps.cli.listing import recognised
 from renoise.apps.cli.output import write
 from renoise.pipelines import loading
 from renoise.pipelines.adapter import Adapter
-from renoise.pipelines.families import FAMILIES
+from renoise.pipelines.families import FAMILIES, Task
 from renoise.presets import chosen_settings
-from tests.helpers import tiny, tiny_flow
+from tests.helpers import tiny, tiny_flow, tiny_transformers
+from tests.helpers.command_line import run, said
 
 WORDS = ("--prompt", "red apple, blob style")
 QUICK = ("--steps", "1", "--preset", "paper-sd")  # three passes
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, [str(argument) for argument in arguments])
-
-
-def said(result: Result) -> str:
-    """Everything on the screen, without frames and line breaks."""
-    return re.sub(r"[\s│╭╮╰╯─]+", " ", result.output)
 
 
 def pixels(path: str | Path) -> np.ndarray[Any, Any]:
@@ -205,6 +197,9 @@ def some_pipelines() -> dict[tuple[str, str], Any]:
     made |= {("Euler, trailing", kind): getattr(tiny, kind)(tiny.euler_ancestral()) for kind in ("sd", "sdxl")}
     made |= {("LCM, TCD", kind): getattr(tiny, kind)(tiny.lcm_scheduler()) for kind in ("sd", "sdxl", "lcm")}
     made["any other", "controlnet"] = tiny_flow.controlnet()
+    made |= {("any other", kind): getattr(tiny_transformers, kind)() for kind in ("pixart", "hunyuan")}
+    later = ("kontext", "flux_controlnet", "flux2_dev", "chroma", "aura_flow", "lumina2")
+    made |= {("any", kind): getattr(tiny_transformers, kind)() for kind in later}
     made |= {("any", kind): getattr(tiny_flow, kind)() for kind in ("sd3", "flux", "flux2", "z_image", "qwen", "sana")}
     schnell = tiny_flow.flux_transformer(guidance_embeds=False)
     made["any, few-step model", "flux"] = tiny_flow.flux(transformer=schnell)
@@ -215,7 +210,8 @@ def some_pipelines() -> dict[tuple[str, str], Any]:
 def test_models_tells_the_preset_that_a_pipeline_gets() -> None:
     listed = {
         (sampler, pipeline): name
-        for (samplers, names), pipelines in recognised().items()
+        for task in get_args(Task)
+        for (samplers, names), pipelines in recognised(task).items()
         for sampler, name in zip(samplers.split("\n"), names.split("\n"), strict=True)
         for pipeline in pipelines
     }

@@ -123,19 +123,18 @@ def sdxl(scheduler: Any = None, **networks: Any) -> StableDiffusionXLPipeline:
     with seeded(2):
         networks.setdefault("text_encoder_2", CLIPTextModelWithProjection(text_config(projection_dim=WIDTH)).eval())
     networks.setdefault("tokenizer_2", tokenizer())
-    networks.setdefault(
-        "unet",
-        unet(
-            cross_attention_dim=2 * WIDTH,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=4,
-            projection_class_embeddings_input_dim=WIDTH + 6 * 4,
-        ),
-    )
+    networks.setdefault("unet", unet(**SDXL))
     parts = _parts(scheduler or euler_ancestral(), networks)
     return quiet(StableDiffusionXLPipeline(**parts, add_watermarker=False))
 
 
+SDXL: dict[str, Any] = {
+    "cross_attention_dim": 2 * WIDTH,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 4,
+    "projection_class_embeddings_input_dim": WIDTH + 6 * 4,
+}
+"""What the UNet of SDXL has otherwise."""
 UNSAFE: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
 

@@ -9,7 +9,9 @@ velocity is of order 1, tells prompts and times apart, and changes slowly enough
 
 from __future__ import annotations
 
+import inspect
 import math
+import warnings
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +19,7 @@ from diffusers import (
     AutoencoderDC,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
+    ChromaPipeline,
     ControlNetModel,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -50,6 +53,18 @@ DYNAMIC: dict[str, Any] = {
     "max_shift": 1.15,
     "shift": 3.0,
 }
+
+FLUX: dict[str, Any] = {
+    **HEADS,
+    "in_channels": 16,
+    "num_layers": 1,
+    "num_single_layers": 1,
+    "joint_attention_dim": WIDTH,
+    "pooled_projection_dim": WIDTH,
+    "guidance_embeds": True,
+    "axes_dims_rope": (4, 6, 6),
+}
+"""The network of FLUX.1 dev."""
 
 
 # ---------------------------------------------------------------- schedulers
@@ -124,17 +139,7 @@ def flux(scheduler: Any = None, **components: Any) -> FluxPipeline:
 
 def flux_transformer(seed: int = 0, **changes: Any) -> FluxTransformer2DModel:
     """FLUX.1 schnell has `guidance_embeds=False`."""
-    settings: dict[str, Any] = {
-        **HEADS,
-        "in_channels": 16,
-        "num_layers": 1,
-        "num_single_layers": 1,
-        "joint_attention_dim": WIDTH,
-        "pooled_projection_dim": WIDTH,
-        "guidance_embeds": True,
-        "axes_dims_rope": (4, 6, 6),
-    }
-    return _liven(FluxTransformer2DModel, seed, {**settings, **changes}, proj_out=0.5)
+    return _liven(FluxTransformer2DModel, seed, {**FLUX, **changes}, proj_out=0.5)
 
 
 def flux2(scheduler: Any = None, **components: Any) -> Flux2KleinPipeline:
@@ -239,26 +244,28 @@ def embeds(pipe: Any, batch: int, negative: bool = False, seed: int = 0) -> dict
     draw = torch.Generator().manual_seed(seed)
     arguments: dict[str, Any] = {}
     for prefix in ("", "negative_")[: 1 + negative]:
-        arguments |= {prefix + name: value for name, value in _embeds_of(type(pipe), batch, draw).items()}
+        arguments |= {prefix + name: value for name, value in _embeds_of(pipe, batch, draw).items()}
     if isinstance(pipe, SanaPipeline):
         arguments |= {"use_resolution_binning": False} | ({"negative_prompt": None} if negative else {})
     return arguments
 
 
-def _embeds_of(kind: type, batch: int, draw: torch.Generator) -> dict[str, Any]:
-    width = 2 * WIDTH if kind is StableDiffusion3Pipeline else WIDTH
+def _embeds_of(pipe: Any, batch: int, draw: torch.Generator) -> dict[str, Any]:
+    width = 2 * WIDTH if isinstance(pipe, StableDiffusion3Pipeline) else WIDTH
     rows = torch.randn(batch, TOKENS, width, generator=draw)
     lengths = torch.tensor([TOKENS - row % 2 for row in range(batch)])
-    mask = torch.arange(TOKENS) < lengths[:, None]
-    if kind is ZImagePipeline:
+    if isinstance(pipe, ZImagePipeline):
         return {"prompt_embeds": [row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]}
-    if kind is QwenImagePipeline:
-        return {"prompt_embeds": rows, "prompt_embeds_mask": mask.long()}
-    if kind is SanaPipeline:
-        return {"prompt_embeds": rows, "prompt_attention_mask": mask.long()}
-    if kind in (StableDiffusion3Pipeline, FluxPipeline):
-        return {"prompt_embeds": rows, "pooled_prompt_embeds": torch.randn(batch, width, generator=draw)}
-    return {"prompt_embeds": rows}
+    mask = torch.arange(TOKENS) < lengths[:, None]
+    mask = mask if isinstance(pipe, ChromaPipeline) else mask.long()  # as their text encoders make them
+    given = {"prompt_embeds": rows, "prompt_embeds_mask": mask, "prompt_attention_mask": mask}
+    taken = inspect.signature(pipe.__call__).parameters
+    if "pooled_prompt_embeds" in taken:
+        given["pooled_prompt_embeds"] = torch.randn(batch, width, generator=draw)
+    if "prompt_embeds_2" in taken:
+        second = torch.randn(batch, TOKENS, width, generator=draw)
+        given |= {"prompt_embeds_2": second, "prompt_attention_mask_2": mask}
+    return {name: value for name, value in given.items() if name in taken}
 
 
 # ---------------------------------------------------------------- auto-encoders and weights
@@ -322,7 +329,8 @@ def _embedded(
 
 def _liven(kind: type[_Class], seed: int, settings: dict[str, Any], **gains: float) -> Any:
     """A network of such settings with every matrix and bias drawn anew; `gains` are for names that contain the key."""
-    with seeded(seed):
+    with seeded(seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # some of the library's networks use what it wants to rename
         network: Any = kind(**settings)
         for name, parameter in network.named_parameters():
             if parameter.ndim > 1:

@@ -15,6 +15,7 @@ from renoise.core.loop import replay
 from renoise.core.query import Job
 from renoise.core.settings import Region
 from renoise.pipelines.families import denoiser
+from renoise.pipelines.recorder import recorded
 from renoise.pipelines.stand_in import Measure, through
 from renoise.presets import PRESETS
 from tests.helpers import tiny, tiny_flow
@@ -22,7 +23,6 @@ from tests.helpers.kinds import (
     FLOW,
     KINDS,
     UNETS,
-    Spy,
     another,
     call_keywords,
     embeddings,
@@ -40,7 +40,7 @@ from tests.helpers.kinds import (
 def test_replay_is_the_stock_pipelines_generation(name: str, guidance: float) -> None:
     pipe = FLOW[name]()
     keywords = call_keywords(pipe, None, guidance, embeddings(pipe, guidance), size_of(pipe))
-    with Spy(pipe) as stock:
+    with recorded(pipe) as stock:
         pipe(**keywords, generator=torch.Generator().manual_seed(3), output_type="latent")
 
     def begin(measure: Measure) -> Job[Tensor]:

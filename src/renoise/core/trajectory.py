@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -41,6 +42,15 @@ class StepReport:
     noise_std: Tensor | None = None
     noise_correlation: Tensor | None = None
 
+    def only(self, rows: Sequence[int]) -> StepReport:
+        """The report on some pictures of the batch."""
+        chosen = list(rows)
+        measured: dict[str, Any] = {
+            name: None if (value := getattr(self, name)) is None else value[chosen]
+            for name in ("noise_travel", "noise_std", "noise_correlation")
+        }
+        return replace(self, residuals=self.residuals[:, chosen], **measured)
+
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
@@ -72,3 +82,12 @@ class Trajectory:
             None if latents is None else change(latents) for latents in (self.noises, self.step_latents)
         )
         return replace(self, z_T=change(self.z_T), noises=noises, step_latents=step_latents)
+
+    def only(self, rows: Sequence[int]) -> Trajectory:
+        """The trajectory of some pictures of the batch."""
+        chosen = list(rows)
+        noises, step_latents = (
+            None if latents is None else latents[:, chosen].contiguous() for latents in (self.noises, self.step_latents)
+        )
+        steps = tuple(report.only(chosen) for report in self.steps)
+        return replace(self, z_T=self.z_T[chosen].contiguous(), noises=noises, steps=steps, step_latents=step_latents)

@@ -24,6 +24,7 @@ from renoise.pipelines.families import EMBEDDINGS, FAMILIES, Family, denoiser, f
 from renoise.pipelines.keywords import Call, call_keywords, joined_keywords, prompt_count
 from renoise.pipelines.known_steps import check_scheduler
 from renoise.pipelines.measure import NotInvertible, measure
+from renoise.pipelines.pass_bar import PassBar
 from renoise.pipelines.stand_in import Measure, through
 from renoise.pipelines.turns import check_free, turn
 from renoise.record import Driver, Scene
@@ -128,7 +129,7 @@ class Adapter:
         Raises:
             ValueError: no driver, or "direct" for what only the pipeline's own loop can do.
         """
-        others = sorted(pipe_kwargs.keys() - EMBEDDINGS)
+        others = sorted(pipe_kwargs.keys() - EMBEDDINGS - {*self.family.conditions})
         if wanted is not None and (not isinstance(wanted, str) or wanted not in ("direct", "pipeline")):
             raise ValueError(f"driver={wanted!r} is neither 'direct' nor 'pipeline'")
         if wanted == "direct" and not self.family.direct:
@@ -136,15 +137,15 @@ class Adapter:
                 f"driver='direct' does not know {type(self.pipe).__name__}: leave it out, or pass 'pipeline'"
             )
         if wanted == "direct" and others:
+            read = " and ".join(("embeddings of prompts", *self.family.conditions))
             raise ValueError(
-                f"driver='direct' reads embeddings of prompts in pipe_kwargs, not {', '.join(others)}: leave it out, "
-                "or use 'pipeline'"
+                f"driver='direct' reads {read} in pipe_kwargs, not {', '.join(others)}: leave it out, or use 'pipeline'"
             )
         return wanted or ("direct" if self.family.direct and not others else "pipeline")
 
     def answers_directly(self, scenes: Sequence[Scene]) -> bool:
         """Whether these scenes can be asked about without the pipeline's own loop."""
-        return self.family.direct is not None and all(scene.pipe_kwargs.keys() <= EMBEDDINGS for scene in scenes)
+        return all(self.driver(None, scene.pipe_kwargs) == "direct" for scene in scenes)
 
     def call(self, scene: Scene, num_inference_steps: int, size: tuple[int, int], pictures: int | None = None) -> Call:
         """The call of the pipeline that shows a scene.
@@ -159,11 +160,12 @@ class Adapter:
             TypeError, ValueError: see `keywords.call_keywords`; or not one prompt per picture.
         """
         keywords = call_keywords(self.pipe, self.family, scene)
-        grid = {"height": size[0], "width": size[1], "num_inference_steps": num_inference_steps}
         batch = prompt_count(keywords)
+        grid = self.family.grid(self.pipe, batch, size)
         if pictures not in (None, batch):
             raise ValueError(f"{pictures} pictures and {batch} rows of prompt_embeds: pass one prompt per picture")
-        return Call(keywords | grid, scene.guidance_scale, batch)
+        steps = {"num_inference_steps": num_inference_steps}
+        return Call({**grid, **keywords, **steps}, scene.guidance_scale, batch)
 
     def schedule(self, num_inference_steps: int) -> StepTable:
         """The steps of the pipeline's scheduler after a plain set_timesteps, as UNet pipelines set theirs up.
@@ -250,14 +252,14 @@ class Adapter:
             ValueError: a network with a step cache, or scenes that one call of the pipeline cannot show together.
         """
         checked(progress)
-        with self.turn(), self.freeing():
-            told = progress or _PassBar(self.pipe)
+        with self.turn(), self.freeing(), self._own_attention():
+            told = progress or PassBar(self.pipe)
             try:
                 if driver == "pipeline":
                     return through(
                         self.pipe,
                         begin,
-                        joined_keywords(calls),
+                        joined_keywords(calls, self.family.together),
                         scenes=len(calls),
                         steps=steps,
                         on_begin=lambda passes: told.begin(stage, passes),
@@ -271,30 +273,22 @@ class Adapter:
                 told.end()
 
     @contextmanager
+    def _own_attention(self) -> Iterator[None]:
+        """Puts the network's attention processors back where a call that exchanges them is ended by an error."""
+        if not self.family.exchanges_attention:
+            yield
+            return
+        network = denoiser(self.pipe)
+        processors = network.attn_processors
+        try:
+            yield
+        finally:
+            network.set_attn_processor(processors)
+
+    @contextmanager
     def freeing(self) -> Iterator[None]:
         """Gives offloaded networks back in the end, whatever happens: with hooks, the last one stays on its device."""
         try:
             yield
         finally:
             self.pipe.maybe_free_model_hooks()
-
-
-class _PassBar(Progress):
-    """The pipeline's own progress bar, counting passes."""
-
-    def __init__(self, pipe: Any) -> None:
-        """Made before the pipeline is called, which hides bars of its own while it answers queries."""
-        super().__init__()
-        self._bar: Any = pipe.progress_bar(total=1)
-
-    def begin(self, stage: str, total: int) -> None:
-        self._bar.set_description(stage)
-        self._bar.reset(total=total)
-        super().begin(stage, total)
-
-    def advance(self, passes: int) -> None:
-        self._bar.update(passes)
-        super().advance(passes)
-
-    def end(self) -> None:
-        self._bar.close()

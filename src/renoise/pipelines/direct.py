@@ -2,7 +2,7 @@
 
 A rehearsal is one call of the pipeline that is stopped where its loop asks the network.  By then the pipeline has
 encoded the prompts, set its scheduler up for the size of the picture, and made everything that it hands to the network.
-Of all that only latents and time change from one evaluation to the next.  A `families.Loop` says how, and how two
+Of all that only latents and time change from one evaluation to the next.  A `kind.Loop` says how, and how two
 answers become a guided one; nothing else of a pipeline is known here.
 
 A pipeline that asks its network twice for a guided prediction has to be given the first answer before it asks again, so
@@ -199,8 +199,13 @@ class DirectDenoiser:
         # a scheduler with whole timesteps may have taken the place of the one that was measured
         dtype = time.dtype if time.is_floating_point() or table.integer_timesteps else torch.float32
         t = torch.full(time.shape and (len(rows),), float(table.timesteps[step]), dtype=dtype, device=time.device)
-        changed = {loop.latents: loop.to_network(rows), loop.timestep: loop.time(network, t)}
-        m: Tensor = loop.from_network(network(**{**call, **changed})[0])[:, : z.shape[1]]  # a variance may follow
+        asked = loop.to_network(rows)
+        if isinstance(shown, Tensor) and shown.shape[1] > rows.shape[1]:  # a condition picture, or a mask, follows
+            asked = torch.cat([asked, shown[:, rows.shape[1] :]], dim=1)
+        changed = {loop.latents: asked, loop.timestep: loop.time(network, t)}
+        m: Tensor = loop.from_network(network(**{**call, **changed})[0])[
+            :, : z.shape[1]
+        ]  # more may follow, e.g. a variance
         return m.to(z.device, torch.promote_types(m.dtype, torch.float32)).chunk(groups)
 
     def _joined(self, scenes: tuple[int, ...], images: tuple[int, ...]) -> list[Mapping[str, Any]] | None:

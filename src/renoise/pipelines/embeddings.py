@@ -11,7 +11,7 @@ from renoise.pipelines.families import Family, denoiser, uncompiled
 
 __all__ = ["check_embeddings"]
 
-_PROMPT, _POOLED = "prompt_embeds", "pooled_prompt_embeds"
+_PROMPT, _POOLED, _SECOND = "prompt_embeds", "pooled_prompt_embeds", "prompt_embeds_2"
 
 
 def check_embeddings(pipe: Any, family: Family, keywords: Mapping[str, Any], count: int) -> None:
@@ -25,29 +25,30 @@ def check_embeddings(pipe: Any, family: Family, keywords: Mapping[str, Any], cou
 
     Raises:
         TypeError: embeddings that are no tensors of floats.
-        ValueError: of another shape than the network takes, without the pooled embeddings or the mask that belong to
-            them, or negative embeddings that differ in shape from the others where both are one batch.
+        ValueError: of another shape than the network takes, without the pooled embeddings, those of a second text
+            encoder or the mask that belong to them, or negative embeddings that differ in shape from the others where
+            both are one batch.
     """
     kind, network = type(pipe).__name__, denoiser(pipe)
     config = uncompiled(network).config
-    given = {name: value for name, value in keywords.items() if name.removeprefix("negative_") in (_PROMPT, _POOLED)}
+    widths = {_PROMPT: family.width, _POOLED: family.pooled, _SECOND: family.second}
+    given = {name: value for name, value in keywords.items() if name.removeprefix("negative_") in widths}
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in given.items():
-        pooled = name.endswith(_POOLED)
-        width = (family.pooled(config) if family.pooled else None) if pooled else family.width(config)
-        _check_rows(name, value, 2 if pooled else 3, width)
+        width = widths[name.removeprefix("negative_")]
+        _check_rows(name, value, 2 if name.endswith(_POOLED) else 3, width(config) if width else None)
         if len(value) != count:
             raise ValueError(f"{name} has {len(value)} rows for {count} prompts: pass one row per picture")
     for prefix in ("", "negative_"):
-        name, partner = prefix + _PROMPT, prefix + _POOLED
-        if family.pooled and (name in given) != (partner in given):
-            present, absent = (name, partner) if name in given else (partner, name)
-            raise ValueError(
-                f"{present} without {absent}: {type(pipe).__name__} needs both; encode_prompt returns both"
-            )
-        mask = prefix + "prompt_attention_mask"
-        if family.masked and name in given and keywords.get(mask) is None:
-            raise ValueError(f"{name} without {mask}: {kind} needs both; encode_prompt returns both")
+        name = prefix + _PROMPT
+        for partner in (prefix + other for other in (_POOLED, _SECOND) if widths[other]):
+            if (name in given) != (partner in given):
+                present, absent = (name, partner) if name in given else (partner, name)
+                raise ValueError(f"{present} without {absent}: {kind} needs both; encode_prompt returns both")
+        for part in (name, prefix + _SECOND) if family.masked else ():
+            mask = part.replace("embeds", "attention_mask")
+            if part in given and keywords.get(mask) is None:
+                raise ValueError(f"{part} without {mask}: {kind} needs both; encode_prompt returns both")
     both = [given.get(prefix + _PROMPT) for prefix in ("", "negative_")]
     if not family.unequal and all(isinstance(value, Tensor) for value in both):
         shapes = [list(value.shape) for value in both if value is not None]

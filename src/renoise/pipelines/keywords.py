@@ -40,6 +40,12 @@ COUNTING: dict[str, tuple[Callable[[Any], bool], str]] = {
     "control_guidance_end": (lambda value: _each(value, 1.0), _WEAKER),
     "skip_guidance_layers": (lambda value: value is None, "leave it out"),
     "cfg_truncation": (lambda value: value is None or _each(value, 1.0), "leave it out"),
+    "cfg_trunc_ratio": (lambda value: scalar(value) == 1, "leave it out"),
+    "adapter_conditioning_factor": (
+        lambda value: scalar(value) == 1,
+        "leave it out, or weaken the adapter by adapter_conditioning_scale",
+    ),
+    "callback": (lambda value: value is None, "pass progress=renoise.Progress(...) to follow the passes"),
     "callback_on_step_end": (
         lambda value: value is None,
         "pass progress=renoise.Progress(...) to follow the passes, or call the pipeline yourself inside `with "
@@ -55,7 +61,7 @@ _NUMBERS = {
     "true_cfg_scale": ": pass a number, 1.0 for no guidance",
 }
 # Keywords that may hold a value for each picture.
-_PER_PICTURE = EMBEDDINGS | TEXTS | {"prompt", "negative_prompt", "image", "control_image"}
+_PER_PICTURE = EMBEDDINGS | TEXTS | {"prompt", "negative_prompt", "image", "control_image", "mask_image"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +93,10 @@ def call_keywords(pipe: Any, family: Family, scene: Scene) -> dict[str, Any]:
             embeddings that do not fit the network, or a negative prompt for a pipeline that takes none.
     """
     kind, extra, prompts = type(pipe).__name__, scene.pipe_kwargs, scene.prompts
-    accepted = inspect.signature(pipe.__call__).parameters
+    accepted, refused = inspect.signature(pipe.__call__).parameters, family.refused(pipe)
     for keyword in extra:
+        if keyword in refused:
+            raise ValueError(f"{keyword} in pipe_kwargs: {refused[keyword]}")
         if keyword in _DECIDED:
             raise ValueError(f"{keyword} in pipe_kwargs: {_DECIDED[keyword]}")
         if keyword not in accepted:
@@ -109,12 +117,20 @@ def call_keywords(pipe: Any, family: Family, scene: Scene) -> dict[str, Any]:
     guidance = family.guidance(pipe, scene.guidance_scale)
     if "true_cfg_scale" in guidance and "true_cfg_scale" in extra:
         raise ValueError("true_cfg_scale in pipe_kwargs: pass it as guidance_scale= or inversion_guidance_scale=")
+    lacking = [keyword for keyword in family.needs if extra.get(keyword) is None]
+    if lacking:
+        raise ValueError(f"{kind} needs {' and '.join(lacking)}: pass pipe_kwargs={{{lacking[0]!r}: ...}}")
     keywords: dict[str, Any] = {**guidance, **family.keywords}
     if prompts is not None:
         keywords["prompt"] = list(prompts)
-    keywords |= extra
+    # a number that counts rounds and changes nothing would do so only for as many rounds as there are steps
+    keywords |= {
+        keyword: value for keyword, value in extra.items() if not (keyword in COUNTING and keyword in keywords)
+    }
     keywords |= _negative(pipe, family, scene, accepted, keywords)
     count = prompt_count(keywords)
+    if family.one_picture and count > 1:
+        raise ValueError(f"{kind} makes one picture at a time, and this is a batch of {count}: invert them one by one")
     check_embeddings(pipe, family, keywords, count)
     return keywords | {
         keyword: list(one_each(keywords[keyword], count, keyword))
@@ -160,13 +176,14 @@ def _each(value: Any, expected: float) -> bool:
     return all(isinstance(found := scalar(item), (int, float)) and found == expected for item in values)
 
 
-def joined_keywords(calls: Sequence[Call]) -> dict[str, Any]:
+def joined_keywords(calls: Sequence[Call], together: Sequence[str] = ()) -> dict[str, Any]:
     """The keywords of one call that shows the scenes of several calls, one after the other.
 
     Prompts, embeddings and control images are put one after the other; everything else has to be the same.
 
     Args:
         calls: one for each scene, of the same number of pictures.
+        together: keywords whose lists are about all pictures of a call.
 
     Raises:
         ValueError: a keyword that differs between scenes and that one call has for all of its pictures.
@@ -177,7 +194,8 @@ def joined_keywords(calls: Sequence[Call]) -> dict[str, Any]:
     joined: dict[str, Any] = {}
     for keyword in dict.fromkeys(key for part in parts for key in part):
         values = [part.get(keyword) for part in parts]
-        if keyword in _PER_PICTURE and not all(value is None for value in values):
+        listed = keyword in together and not all(isinstance(value, Tensor) for value in values)
+        if keyword in _PER_PICTURE and not listed and not all(value is None for value in values):
             joined[keyword] = _one_after_the_other(keyword, values, batch)
         elif all(value is values[0] or same(value, values[0]) for value in values):
             joined[keyword] = values[0]
@@ -220,4 +238,6 @@ def same(a: Any, b: Any) -> bool:
     """Whether two values of a keyword or an argument are equal, tensors included."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape and bool((a == b).all())
+    if isinstance(a, (list, tuple)) and type(a) is type(b):
+        return len(a) == len(b) and all(map(same, a, b))
     return type(a) is type(b) and bool(a == b)

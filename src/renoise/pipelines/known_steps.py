@@ -40,6 +40,10 @@ class Known:
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Nothing: it is known which step it is."""
 
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Any) -> Tensor:
+        """Nothing: what a pipeline makes of it is discarded."""
+        return original_samples
+
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """Nothing: no step is taken."""
         return sample

@@ -275,6 +275,12 @@ class _Timesteps(torch.Tensor):
     def __iter__(self) -> Iterator[Tensor]:
         return self.rounds()
 
+    def __getitem__(self, index: Any) -> Tensor:
+        """Itself where all of it is asked for, as by pipelines that start from a picture."""
+        if isinstance(index, slice) and index.indices(len(self)) == (0, len(self), 1):
+            return self
+        return super().__getitem__(index)
+
 
 @contextmanager
 def no_bar(pipe: Any) -> Iterator[None]:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 import renoise
-from renoise.apps.cli import demo, editing, inversions, listing, studio
+from renoise.apps.cli import batch, bench, demo, editing, inversions, listing, studio
 from renoise.apps.cli.output import console
 
 __all__ = ["app"]
@@ -27,7 +27,10 @@ _OPTIONS = {
     r"\b(inversion_)?guidance_scale=": "--guidance ",
     r"\bmask_(grow|feather)=": r"--mask-\1 ",
     r"\bsource_guidance=": "--source-guidance ",
-    r"\b(passes|strength|size|tol|seed|preset|scheduler|dtype|preserve|randomness)=": r"--\1 ",
+    r"\b(passes|strength|size|tol|seed|preset|scheduler|dtype|preserve|randomness|prompt|latents|shards)=": r"--\1 ",
+    r"\b(batch|shard)_size=": r"--\1-size ",
+    r"\bedits=": "--to ",
+    r"\bnegative_prompt=": "--negative ",
 }
 
 
@@ -62,9 +65,11 @@ app = typer.Typer(
 app.command()(editing.edit)
 app.command()(inversions.invert)
 app.command()(inversions.reconstruct)
+app.command()(batch.batch)
 app.command()(demo.demo)
 app.command()(studio.studio)
 app.command("models")(listing.models)
+app.add_typer(bench.bench, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from renoise.apps.cli import pipes
+from renoise.apps.cli import pipes, several
 from renoise.apps.cli.options import (
     INVERSION,
     Dtype,
     MakeInvertible,
     Model,
     Passes,
-    PictureOutput,
     Preset,
     Prompt,
     Scheduler,
@@ -25,6 +24,7 @@ from renoise.apps.cli.options import (
     Strength,
     Tolerance,
     finite,
+    picture_file,
 )
 from renoise.apps.cli.output import summary, write
 from renoise.edit_controls import PRESERVE
@@ -33,7 +33,7 @@ from renoise.images import open_image
 if TYPE_CHECKING:
     import renoise
 
-__all__ = ["edit"]
+__all__ = ["edit", "one_dial", "preserved"]
 
 _HOLDING = "How much is kept"
 
@@ -46,6 +46,12 @@ def dial(values: list[str] | None) -> list[str] | None:
     return values
 
 
+def one_dial(value: str | None) -> str | None:
+    """The same for one of them."""
+    dial([value] if value is not None else None)
+    return value
+
+
 def _share(text: str) -> bool:
     try:
         return 0 <= float(text) <= 1
@@ -53,12 +59,29 @@ def _share(text: str) -> bool:
         return False
 
 
+def preserved(value: str) -> str | float:
+    """A point of the dial as the API takes it."""
+    return value if value in PRESERVE else float(value)
+
+
 def edit(
-    picture: Annotated[
-        Path, typer.Argument(help="A picture, or an inversion that [b]renoise invert[/b] saved.", show_default=False)
+    pictures: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A picture, or an inversion that [b]renoise invert[/b] saved; or several pictures, or a folder.",
+            show_default=False,
+        ),
     ],
     to: Annotated[list[str], typer.Option("--to", "-t", help="What it shall show instead; several are several edits.")],
-    output: PictureOutput = Path("edited.png"),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            show_default="edited.png, or edited",
+            help="Where to write the picture; of several pictures, a folder.",
+        ),
+    ] = None,
     prompt: Prompt = None,
     guidance: Annotated[
         float | None,
@@ -120,6 +143,26 @@ def edit(
     """
     chosen = pipes.Chosen(model, scheduler, dtype, tuple(scheduler_config or ()), make_invertible)
     shape = None if mask in (None, "auto") else open_image(str(mask))
+    dials = [preserved(value) for value in preserve or []]
+    how: dict[str, Any] = {"preset": preset, "passes": passes, "num_inference_steps": steps, "tol": tol, "size": size}
+    controls: dict[str, Any] = {
+        "negative_prompt": negative,
+        "guidance_scale": guidance,
+        "preserve": dials if len(dials) > 1 else dials[0] if dials else None,
+        "source_guidance": source_guidance,
+        "randomness": randomness,
+        "seed": seed or 0,
+        "mask": mask if shape is None else shape,
+        "mask_grow": mask_grow,
+        "mask_feather": mask_feather,
+    }
+    if several.are_several(pictures):
+        if grid or len(dials) > 1:
+            raise typer.BadParameter("--grid, and several of --preserve, are for one picture")
+        how |= {"strength": strength, "seed": seed}
+        several.work_on(pictures, output or Path("edited"), chosen, prompt, to, edit=controls, **how)
+        return
+    picture, place = pictures[0], picture_file(output or Path("edited.png"))
     if picture.suffix.lower() == INVERSION:
         ignored = {
             "--prompt": prompt,
@@ -143,31 +186,14 @@ def edit(
             picture,
             prompt,
             chosen,
-            preset=preset,
-            passes=passes,
-            num_inference_steps=steps,
-            tol=tol,
             strength=strength,
-            size=size,
             seed=seed,
             edit={"prompt": to[0], "negative_prompt": negative, "guidance_scale": guidance},
+            **how,
         )
         strength = None  # the inversion went no further
-    dials: list[Any] = [value if value in PRESERVE else float(value) for value in preserve or []]
-    edits = inversion.edit(
-        to if len(to) > 1 else to[0],
-        negative_prompt=negative,
-        guidance_scale=guidance,
-        preserve=dials if len(dials) > 1 else dials[0] if dials else None,
-        strength=strength,
-        source_guidance=source_guidance,
-        randomness=randomness,
-        seed=seed or 0,
-        mask=mask if shape is None else shape,
-        mask_grow=mask_grow,
-        mask_feather=mask_feather,
-    )
-    write(_drawn(edits, to, [str(value) for value in dials], inversion) if grid else _flat(edits), output)
+    edits = inversion.edit(to if len(to) > 1 else to[0], strength=strength, **controls)
+    write(_drawn(edits, to, [str(value) for value in dials], inversion) if grid else _flat(edits), place)
     summary(inversion)
 
 

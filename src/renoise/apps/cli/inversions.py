@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from renoise.apps.cli import pipes
+from renoise.apps.cli import pipes, several
 from renoise.apps.cli.options import (
     Dtype,
     MakeInvertible,
@@ -32,10 +32,19 @@ __all__ = ["invert", "reconstruct"]
 
 
 def invert(
-    picture: Annotated[Path, typer.Argument(help="A picture of any size and format.", show_default=False)],
+    pictures: Annotated[
+        list[Path],
+        typer.Argument(help="A picture of any size and format; or several, or a folder of them.", show_default=False),
+    ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", callback=inversion_file, help="Where to save the inversion.")
-    ] = Path("inversion.safetensors"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            show_default="inversion.safetensors, or inversions",
+            help="Where to save the inversion; of several pictures, a folder.",
+        ),
+    ] = None,
     prompt: Prompt = None,
     model: Model = None,
     scheduler: Scheduler = None,
@@ -51,20 +60,16 @@ def invert(
     seed: Seed = None,
 ) -> None:
     """Find the noise from which the model regenerates a picture, and save it."""
-    inversion = pipes.inverted(
-        picture,
-        prompt,
-        pipes.Chosen(model, scheduler, dtype, tuple(scheduler_config or ()), make_invertible),
-        preset=preset,
-        passes=passes,
-        num_inference_steps=steps,
-        tol=tol,
-        strength=strength,
-        size=size,
-        seed=seed,
-    )
-    inversion.save(output)
-    say_written(output)
+    chosen = pipes.Chosen(model, scheduler, dtype, tuple(scheduler_config or ()), make_invertible)
+    how: dict[str, Any] = {"preset": preset, "passes": passes, "num_inference_steps": steps, "tol": tol}
+    how |= {"strength": strength, "size": size, "seed": seed}
+    if several.are_several(pictures):
+        several.work_on(pictures, output or Path("inversions"), chosen, prompt, **how)
+        return
+    place = inversion_file(output or Path("inversion.safetensors"))
+    inversion = pipes.inverted(pictures[0], prompt, chosen, **how)
+    inversion.save(place)
+    say_written(place)
     summary(inversion)
 
 

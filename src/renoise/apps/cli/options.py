@@ -39,7 +39,7 @@ PRESETS = (
 
 def picture_file(path: Path) -> Path:
     """Refuses a name under which no picture can be written."""
-    _check_place(path)
+    writable(path)
     try:
         encoded(Image.new("RGB", (16, 16)), path)
     except (KeyError, OSError, ValueError) as error:
@@ -49,13 +49,13 @@ def picture_file(path: Path) -> Path:
 
 def inversion_file(path: Path) -> Path:
     """Refuses a name under which no inversion can be written."""
-    _check_place(path)
+    writable(path)
     if path.suffix.lower() != INVERSION:
         raise typer.BadParameter(f"{path}: an inversion is saved as {INVERSION}, e.g. {path.stem}{INVERSION}")
     return path
 
 
-def _check_place(path: Path) -> None:
+def writable(path: Path) -> None:
     """Refuses, before any work, what could not be written in the end."""
     try:
         check_place(path)

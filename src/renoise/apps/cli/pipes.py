@@ -19,7 +19,7 @@ from renoise.images import open_image
 if TYPE_CHECKING:
     import renoise
 
-__all__ = ["Chosen", "inverted", "pipeline", "saved"]
+__all__ = ["Chosen", "inverted", "keywords", "parsed", "pipeline", "saved"]
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,16 @@ def _configured(scheduler: Any, settings: tuple[str, ...]) -> Any:
         if key not in scheduler.config or key.startswith("_"):
             known = ", ".join(name for name in scheduler.config if not name.startswith("_"))
             raise ValueError(f"--scheduler-config {setting}: {type(scheduler).__name__} has no {key!r}; it has {known}")
-        try:
-            changes[key] = json.loads(text.lower() if text in ("True", "False") else text)
-        except ValueError:
-            changes[key] = None if text == "None" else text
+        changes[key] = parsed(text)
     return type(scheduler).from_config(scheduler.config, **changes)
+
+
+def parsed(text: str) -> Any:
+    """A value of the command line as JSON or Python writes it, or the text itself."""
+    try:
+        return json.loads(text.lower() if text in ("True", "False") else text)
+    except ValueError:
+        return None if text == "None" else text
 
 
 def _with_bars(pipe: Any) -> Any:
@@ -110,7 +115,6 @@ def inverted(
     if prompt is not None and not prompt.strip():
         raise typer.BadParameter('say what the picture shows, e.g. --prompt "red apple, blob style", or leave it out')
     source = open_image(picture)
-    sides = [int(side) for side in size.split("x")] if size else []
     from renoise import invert
 
     pipe = pipeline(chosen)
@@ -122,11 +126,19 @@ def inverted(
         pipe,
         source,
         prompt,
-        size=None if not sides else (sides[0], sides[-1]),
+        **keywords(size),
         strength=1.0 if strength is None else strength,
         seed=seed or 0,
         **settings,
     )
+
+
+def keywords(size: str | None, **given: Any) -> dict[str, Any]:
+    """Keywords of the API for the options that were given, and the size, N or HEIGHTxWIDTH, as (height, width)."""
+    if size:
+        numbers = [int(side) for side in size.split("x")]
+        given["size"] = (numbers[0], numbers[-1])
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _suggested(pipe: Any, source: Image.Image) -> str:

@@ -3,72 +3,75 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib import pyplot
-
-from benchmarks.methods import FAMILIES
-from benchmarks.tables import DRAWS, Block, blocks, column, passes
+from renoise.evaluation.tables import DRAWS, Block, blocks, column, passes
 from renoise.metrics import Summary, interval
 
-__all__ = ["STYLE", "reconstruction"]
+__all__ = ["Look", "looks", "reconstruction"]
+
+Look = tuple[str, str, bool]
+"""Colour and marker of a family, and whether its line is thick and above the others."""
 
 # Colours of Okabe and Ito, which are distinct with any colour vision, and a marker each for print without colour.
-STYLE = dict(
-    zip(
-        FAMILIES,
-        (
-            ("#999999", "s"),
-            ("#000000", "o"),
-            ("#000000", "x"),
-            ("#E69F00", "v"),
-            ("#B8860B", ">"),
-            ("#CC79A7", "P"),
-            ("#8B5A2B", "D"),
-            ("#56B4E9", "^"),
-            ("#009E73", "<"),
-            ("#0072B2", "o"),
-            ("#D55E00", "o"),
-        ),
-        strict=True,
-    )
+_KNOWN: dict[str, Look] = {
+    "plain reversal": ("#999999", "s", False),
+    "ReNoise": ("#000000", "o", False),
+    "ReNoise, its options": ("#000000", "x", False),
+}
+_FURTHER: tuple[Look, ...] = (
+    ("#D55E00", "o", True),
+    ("#0072B2", "D", True),
+    ("#009E73", "^", True),
+    ("#CC79A7", "v", True),
+    ("#E69F00", "P", True),
+    ("#56B4E9", "<", True),
 )
 
 
-def reconstruction(rows: Sequence[dict[str, str]], path: Path) -> None:
+def looks(families: Sequence[str]) -> dict[str, Look]:
+    """A look for each family: plain reversal and ReNoise in grey and black, as many presets as there are in colours."""
+    presets = [family for family in families if family not in _KNOWN]
+    return {family: _KNOWN.get(family) or _FURTHER[presets.index(family) % len(_FURTHER)] for family in families}
+
+
+def reconstruction(rows: Sequence[dict[str, str]], path: Path, style: Mapping[str, Look]) -> None:
     """Plot PSNR to the auto-encoder's round trip: the mean with its 95 % interval, and the 5th percentile (dashed).
 
     Args:
-        rows: records of `benchmarks.reconstruction`.
+        rows: records, with the columns of `renoise.evaluation.reconstruction`, sampler, method and family.
         path: PNG file to write.
+        style: the look of each family, in the order of the legend.
     """
+    import matplotlib
+
     matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    path.parent.mkdir(parents=True, exist_ok=True)
     samplers = list(dict.fromkeys(row["sampler"] for row in rows))
     across = min(2, len(samplers))
     down = -(-len(samplers) // across)
     figure, axes = pyplot.subplots(down, across, figsize=(5 * across, 4 * down + 1), squeeze=False)
     for axis, sampler in zip(axes.flat, samplers, strict=False):
-        _panel(axis, blocks(rows, sampler), sampler)
+        _panel(axis, blocks(rows, sampler), sampler, style)
     for axis in axes.flat[len(samplers) :]:
         axis.set_axis_off()
     entries = {label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    shown = {family: entries[family] for family in FAMILIES if family in entries}
+    shown = {family: entries[family] for family in style if family in entries}
     figure.legend(shown.values(), shown.keys(), loc="lower center", ncols=min(3, len(shown)), frameon=False)
     figure.tight_layout(rect=(0, 0.9 / (4 * down + 1), 1, 1))
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
 
-def _panel(axis: Any, methods: dict[str, Block], title: str) -> None:
-    for family in FAMILIES:
+def _panel(axis: Any, methods: dict[str, Block], title: str, style: Mapping[str, Look]) -> None:
+    for family, (colour, marker, ours) in style.items():
         mine = sorted((block for block in methods.values() if block[0]["family"] == family), key=passes)
         if not mine:
             continue
-        colour, marker = STYLE[family]
-        ours = family.startswith("ours")
         x = [passes(block) for block in mine]
         scores = [column(block, "psnr_round_trip") for block in mine]
         mean, p5 = [statistics.mean(each) for each in scores], [Summary.of(each).p5 for each in scores]

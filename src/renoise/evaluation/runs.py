@@ -1,4 +1,4 @@
-"""Invert a batch of pictures by any method of the benchmark, and generate from the result."""
+"""Invert a batch of pictures by any method, and generate from the result."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import renoise
-from benchmarks import pictures
-from benchmarks.methods import Method
-from renoise import Inversion
-from renoise.images import to_pil
+from renoise.api import invert
+from renoise.evaluation.methods import Method
+from renoise.images import Source
+from renoise.inverted import Inversion
 from renoise.pipelines.adapter import Adapter
 
 __all__ = ["Run", "run"]
@@ -33,6 +32,15 @@ class Run:
     backward: int = 0
     steps: int | None = None
 
+    def reconstruct(self) -> Tensor:
+        """The pictures again [batch, 3, height, width] in [0, 1], with the prompts and the guidance of the inversion.
+
+        Raises:
+            ValueError: a picture is not finite.
+        """
+        scene = self.inversion.scene
+        return self.generate(scene.prompts or (), scene.guidance_scale)
+
     def generate(self, prompts: Sequence[str], guidance_scale: float = 1.0) -> Tensor:
         """Pictures [batch, 3, height, width] in [0, 1], generated with these prompts from the noise that was found.
 
@@ -46,13 +54,29 @@ class Run:
         return pixels
 
 
-def run(pipe: Any, chosen: pictures.PictureSet, first: int, method: Method) -> Run:
-    """Invert pictures.  Their noise comes from the seeds `first`, `first` + 1 ..., whatever the method."""
-    generators = [torch.Generator().manual_seed(first + i) for i in range(len(chosen))]
+def run(
+    pipe: Any,
+    images: Sequence[Source],
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    method: Method,
+    *,
+    size: int | tuple[int, int] | None = None,
+) -> Run:
+    """Invert pictures.  Each draws its noise from its own seed, whatever the method.
+
+    Args:
+        pipe: a pipeline, as for `renoise.invert`.
+        images: the pictures, as for `renoise.invert`.
+        prompts: what each of them shows.
+        seeds: the seed of each.
+        method: how to invert.
+        size: (height, width) or one number, in pixels; by default the model's own.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     steps = method.settings.num_inference_steps
     settings = replace(method.settings, num_inference_steps=method.fine or steps)
-    images = to_pil(chosen.pixels)
-    inversion = renoise.invert(pipe, images, chosen.captions, preset=settings, generator=generators)
+    inversion = invert(pipe, list(images), list(prompts), preset=settings, generator=generators, size=size)
     if method.fine is None:
         return Run(inversion, backward=inversion.passes if method.gradients else 0)
     found = inversion.trajectory

@@ -1,18 +1,18 @@
-"""Records of the benchmark as Markdown tables.
+"""Records of reconstructions as Markdown tables.
 
-Each sampler has a table of the methods that need latents only, one of the methods whose noise was fitted to the picture
-(side information), and one of edits.
+Each sampler has a table of the methods that need latents only, and one of the methods whose noise was fitted to the
+picture (side information).
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from renoise.metrics import Summary, interval
 
-__all__ = ["blocks", "column", "markdown", "page"]
+__all__ = ["DRAWS", "Block", "blocks", "column", "markdown", "mean", "page", "passes", "with_interval"]
 
 Block = list[dict[str, str]]  # the rows of one sampler and method
 DRAWS = 1000  # resamples of the bootstrap intervals
@@ -31,7 +31,7 @@ def blocks(rows: Sequence[dict[str, str]], sampler: str) -> dict[str, Block]:
 
 def column(block: Block, name: str) -> list[float]:
     """The numbers of a method in one column, without the rows in which it is empty."""
-    return [float(row[name]) for row in block if row[name] != ""]
+    return [float(row[name]) for row in block if row.get(name, "") != ""]
 
 
 def passes(block: Block) -> int:
@@ -46,8 +46,13 @@ def markdown(lines: Sequence[dict[str, str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [keys, ["---"] * len(keys), *body])
 
 
-def page(rows: Sequence[dict[str, str]]) -> str:
-    """The tables of all samplers, as one Markdown text."""
+def page(rows: Sequence[dict[str, str]], more: Callable[[dict[str, Block]], str] | None = None) -> str:
+    """The tables of all samplers, as one Markdown text.
+
+    Args:
+        rows: records, with the columns of `renoise.evaluation.reconstruction`, sampler, method and family.
+        more: what to write below the tables of a sampler, given its blocks.
+    """
     parts = []
     for sampler in dict.fromkeys(row["sampler"] for row in rows):
         mine = blocks(rows, sampler)
@@ -57,9 +62,8 @@ def page(rows: Sequence[dict[str, str]]) -> str:
             found = {name: block for name, block in mine.items() if max(column(block, "side_information")) == side}
             if found:
                 parts.append(f"\n### {title}\n\n" + markdown([_fidelity(name, block) for name, block in found.items()]))
-        edited = {name: block for name, block in mine.items() if column(block, "concept_hit")}
-        if edited:
-            parts.append("\n### Edits\n\n" + markdown([_edits(name, block) for name, block in edited.items()]))
+        if more is not None:
+            parts.append(more(mine))
     return "".join(parts)
 
 
@@ -70,44 +74,31 @@ def _fidelity(name: str, block: Block) -> dict[str, str]:
     return {
         "method": name,
         "passes": str(passes(block)) + (f" + {backward} backward" if backward else ""),
-        "dB to round trip": _with_interval(trip),
+        "dB to round trip": with_interval(trip),
         "median": f"{summary.median:.1f}",
         "5th": f"{summary.p5:.1f}",
         "worst": f"{summary.worst:.1f}",
-        "dB to picture": _with_interval(image),
+        "dB to picture": with_interval(image),
         "5th ": f"{of_image.p5:.1f}",
-        "ceiling": _mean(block, "ceiling", 1),
-        "SSIM": _mean(block, "ssim", 3),
-        "s/picture": _mean(block, "seconds", 2),
-        "std z_T": _mean(block, "z_std", 2),
-        "corr z_T": _mean(block, "z_neighbour", 2),
-        "noise std": _mean(block, "noise_std", 3),
-        "furthest": _mean(block, "noise_std_furthest", 3),
-        "noise corr": _mean(block, "noise_neighbour", 3),
-        "noise moved": _mean(block, "noise_travel", 2),
+        "ceiling": mean(block, "ceiling", 1),
+        "SSIM": mean(block, "ssim", 3),
+        "s/picture": mean(block, "seconds", 2),
+        "std z_T": mean(block, "z_std", 2),
+        "corr z_T": mean(block, "z_neighbour", 2),
+        "noise std": mean(block, "noise_std", 3),
+        "furthest": mean(block, "noise_std_furthest", 3),
+        "noise corr": mean(block, "noise_neighbour", 3),
+        "noise moved": mean(block, "noise_travel", 2),
     }
 
 
-def _edits(name: str, block: Block) -> dict[str, str]:
-    return {
-        "method": name,
-        "passes": str(passes(block)),
-        "concept hit": _with_interval(column(block, "concept_hit"), 2),
-        "p(target)": _mean(block, "concept_target", 3),
-        "p(source)": _mean(block, "concept_source", 3),
-        "dB to source": _with_interval(column(block, "concept_psnr")),
-        "style hit": _with_interval(column(block, "style_hit"), 2),
-        "p(style)": _mean(block, "style_target", 3),
-        "concept kept": _mean(block, "style_kept", 2),
-        "dB to source ": _with_interval(column(block, "style_psnr")),
-    }
-
-
-def _mean(block: Block, name: str, digits: int) -> str:
+def mean(block: Block, name: str, digits: int) -> str:
+    """The mean of a column, or nothing if it is empty."""
     values = column(block, name)
     return f"{statistics.mean(values):.{digits}f}" if values else ""
 
 
-def _with_interval(values: list[float], digits: int = 1) -> str:
+def with_interval(values: Sequence[float], digits: int = 1) -> str:
+    """The mean with its 95 % bootstrap interval, such as "41.3 [40.1, 42.4]"."""
     low, high = interval(values, draws=DRAWS) if not any(map(math.isinf, values)) else (min(values), max(values))
     return f"{statistics.mean(values):.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

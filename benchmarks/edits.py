@@ -1,29 +1,24 @@
-"""What is recorded of each picture: fidelity, statistics of latents and noise, and the success of two kinds of edit."""
+"""Two kinds of edit of each emoji, how well they succeed as the judge sees it, and their table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from benchmarks import pictures
-from benchmarks.runs import Run
 from renoise import metrics
-from renoise.core.correction import whiteness
+from renoise.evaluation.runs import Run
+from renoise.evaluation.scores import Scores
+from renoise.evaluation.tables import Block, column, markdown, mean, passes, with_interval
 from renoise.judge import Judge
 
-__all__ = ["COLUMNS", "Edits", "edited", "failed", "reconstructed"]
+__all__ = ["COLUMNS", "Edits", "edited", "table"]
 
-FIDELITY = ("psnr_round_trip", "psnr_image", "ssim", "ceiling")
-NOISE = ("z_std", "z_neighbour", "noise_std", "noise_std_furthest", "noise_neighbour", "noise_travel")
-EDITS = (
+COLUMNS = (
     *("concept_hit", "concept_target", "concept_source", "concept_psnr"),
     *("style_hit", "style_target", "style_kept", "style_psnr"),
 )
-COLUMNS = ("finite", *FIDELITY, *NOISE, *EDITS)
-
-Scores = dict[str, Tensor]  # column: [batch]
 
 
 @dataclass(frozen=True)
@@ -50,42 +45,6 @@ class Edits:
     def part(self, start: int, stop: int) -> Edits:
         """The edits of the pictures from `start` to before `stop`."""
         return Edits(self.concepts[start:stop], self.styles[start:stop])
-
-
-def reconstructed(run: Run) -> Scores:
-    """Fidelity, and how far z_T and the noise are from white noise, one score per picture [batch] in each column.
-
-    `z_std` is in units of sqrt(alpha^2 + sigma^2) at the noisiest level, so 1 for white noise.  The noise columns are
-    means over the steps that draw noise.  `noise_std_furthest` is the standard deviation at the step where it is
-    furthest from 1.  `noise_travel` is the RMS over these steps of how far the noise moved towards a residual, as a
-    share of the length of white noise.  It measures side information.
-    """
-    inversion = run.inversion
-    found, ceiling, z_T = run.generate(inversion.scene.prompts or ()), inversion.round_trip(), inversion.latents  # noqa: N806
-    size = torch.hypot(inversion.table.alpha[0], inversion.table.sigma[0]).item()
-    white = whiteness(z_T)
-    scores = {
-        "finite": torch.ones(len(found)),
-        "psnr_round_trip": metrics.psnr(found, ceiling),
-        "psnr_image": metrics.psnr(found, inversion.pixels),
-        "ssim": metrics.ssim(found, inversion.pixels),
-        "ceiling": metrics.psnr(ceiling, inversion.pixels),
-        "z_std": white.std / size,
-        "z_neighbour": white.neighbour,
-    }
-    noises, steps = inversion.trajectory.noises, inversion.table.n.nonzero().flatten().tolist()
-    if noises is None or not steps:
-        return scores
-    each = [whiteness(noises[step]) for step in steps]
-    std = torch.stack([noise.std for noise in each])
-    furthest = (std - 1).abs().argmax(0)
-    moved = [step.noise_travel for step in inversion.trajectory.steps if step.noise_travel is not None]
-    return scores | {
-        "noise_std": std.mean(0),
-        "noise_std_furthest": std.gather(0, furthest[None])[0],
-        "noise_neighbour": torch.stack([noise.neighbour for noise in each]).mean(0),
-        "noise_travel": (torch.stack(moved).square().sum(0) / len(steps)).sqrt() if moved else 0 * std[0],
-    }
 
 
 def edited(run: Run, chosen: pictures.PictureSet, edits: Edits, judge: Judge, guidance_scale: float) -> Scores:
@@ -116,9 +75,25 @@ def edited(run: Run, chosen: pictures.PictureSet, edits: Edits, judge: Judge, gu
     }
 
 
-def failed(count: int) -> Scores:
-    """Scores of pictures that could not be inverted or generated: 0 dB, so that they count in every mean."""
-    return {name: torch.zeros(count) for name in ("finite", *FIDELITY[:3])}
+def table(blocks: dict[str, Block]) -> str:
+    """The Markdown table of the edits of one sampler, or nothing if there are none."""
+    made = {name: block for name, block in blocks.items() if column(block, "concept_hit")}
+    return "\n### Edits\n\n" + markdown([_line(name, block) for name, block in made.items()]) if made else ""
+
+
+def _line(name: str, block: Block) -> dict[str, str]:
+    return {
+        "method": name,
+        "passes": str(passes(block)),
+        "concept hit": with_interval(column(block, "concept_hit"), 2),
+        "p(target)": mean(block, "concept_target", 3),
+        "p(source)": mean(block, "concept_source", 3),
+        "dB to source": with_interval(column(block, "concept_psnr")),
+        "style hit": with_interval(column(block, "style_hit"), 2),
+        "p(style)": mean(block, "style_target", 3),
+        "concept kept": mean(block, "style_kept", 2),
+        "dB to source ": with_interval(column(block, "style_psnr")),
+    }
 
 
 def _at(likely: Tensor, names: tuple[str, ...], wanted: list[str]) -> Tensor:
