@@ -207,7 +207,7 @@ def _right(known: Any) -> dict[str, Any]:
     preserve = gr.Slider(
         0,
         1,
-        value=0.2,
+        value=PRESERVE["balanced"],
         step=0.05,
         label="Creative to faithful",
         elem_id="preserve",
