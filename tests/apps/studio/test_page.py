@@ -164,7 +164,6 @@ def test_stop_ends_an_inversion_within_a_pass_and_leaves_what_was_there(page: Op
     opened.tab.get_by_label("Steps", exact=True).fill("400")
     opened.tab.click("#invert")
     opened.tab.wait_for_selector("#status:has-text('about')")  # passes have been made, and the rest is foreseen
-    opened.shot("before-stop")
     began = time.monotonic()
     opened.tab.click("#stop")
     opened.message("Inverting was stopped after")

@@ -24,6 +24,8 @@ Updates = dict[Any, Any]
 """New values of fields of the page."""
 _TICK = 0.12
 """Seconds between two looks at a job."""
+_TELLING = 5
+"""Looks between two updates of the page: a browser on a busy machine falls behind where they are many."""
 _TOLD = (ValueError, TypeError)
 """Errors whose text is written for users."""
 _BUSY = "Something is being worked on for this page. Wait for its end, or press Stop."
@@ -48,11 +50,15 @@ class Desk:
             raise Refused(_BUSY)
         running = session.job = self.server.line.add(job)
         try:
-            yield {**self.buttons(session), self.fields.status: self.progress(running, what)}
+            told, ticks = self.progress(running, what), 0
+            yield {**self.buttons(session), self.fields.status: told}
             while not running.over:
                 await asyncio.sleep(_TICK)
-                if not running.over:
-                    yield {self.fields.status: self.progress(running, what)}
+                ticks += 1
+                now = self.progress(running, what)
+                if ticks % _TELLING == 0 and now != told and not running.over:
+                    told = now
+                    yield {self.fields.status: told}
         finally:
             running.stop()
 
