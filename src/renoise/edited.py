@@ -51,6 +51,11 @@ class Edited(Image.Image):
         """Its clean latents, (1, C, h, w) or (1, tokens, C) float32."""
         return self._source.z_0
 
+    @property
+    def editable(self) -> Editable:
+        """Itself as the source of further edits, for who keeps it on another device in between."""
+        return self._source
+
     def edit(
         self,
         prompt: str | Sequence[str] | None = None,

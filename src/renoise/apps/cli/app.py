@@ -11,7 +11,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 import renoise
-from renoise.apps.cli import batch, bench, demo, editing, inversions, listing
+from renoise.apps.cli import batch, bench, demo, editing, inversions, listing, studio
 from renoise.apps.cli.output import console
 
 __all__ = ["app"]
@@ -67,6 +67,7 @@ app.command()(inversions.invert)
 app.command()(inversions.reconstruct)
 app.command()(batch.batch)
 app.command()(demo.demo)
+app.command()(studio.studio)
 app.command("models")(listing.models)
 app.add_typer(bench.bench, name="bench")
 
