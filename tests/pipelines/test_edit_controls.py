@@ -79,7 +79,7 @@ def test_passes_are_rows_of_the_network(name: str) -> None:
     network, rows = getattr(pipe, "unet", None) or pipe.transformer, list[int]()
 
     def count(_: Any, args: Any, kwargs: Any) -> None:
-        rows.append(len(args[0] if args else kwargs["hidden_states"]))
+        rows.append(len(args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))))
 
     inversion.edit(**target(inversion))  # the rehearsal takes an evaluation of its own
     for controls in ({}, {"preserve": 0.5}, {"preserve": 0.5, "source_guidance": 0.0}, {"randomness": 1.0}):
