@@ -58,7 +58,7 @@ class Adapter:
         check_free(pipe)
         self.family: Family = FAMILIES[self.name]
         self.device = pipe._execution_device
-        self.codec = Codec(pipe, self.family)
+        self.codec = Codec(pipe, self.family, self.device)
 
     @contextmanager
     def turn(self) -> Iterator[None]:

@@ -27,9 +27,9 @@ _UPCASTING = threading.Lock()
 class Codec:
     """The auto-encoder of a pipeline, with the scaling and the layout that the pipeline's loop uses."""
 
-    def __init__(self, pipe: Any, family: Family) -> None:
-        """Takes a pipeline and its row."""
-        self._vae, self._family, self._device = pipe.vae, family, pipe._execution_device
+    def __init__(self, pipe: Any, family: Family, device: torch.device) -> None:
+        """Takes a pipeline, its row, and where its networks run, which a pipeline finds out by a walk through them."""
+        self._vae, self._family, self._device = pipe.vae, family, device
         self._upcasts = hasattr(pipe, "upcast_vae")
         self._factor: int = pipe.vae_scale_factor
         self._mean, self._std = _statistics(pipe.vae, family)

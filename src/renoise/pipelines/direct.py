@@ -101,7 +101,7 @@ def rehearse(pipe: Any, call: Call, loop: Loop, steps: StepTable | None = None) 
     hook = network.register_forward_pre_hook(listen, with_kwargs=True)
     try:
         with placed(pipe, scheduler), no_bar(pipe):
-            seed = torch.Generator(pipe._execution_device).manual_seed(0)
+            seed = torch.Generator().manual_seed(0)
             pipe(**call.keywords, generator=seed, output_type="latent", return_dict=False)
     except _Heard:
         pass

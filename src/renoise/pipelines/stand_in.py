@@ -79,10 +79,9 @@ def through(
         return job
 
     standing = stand_in(pipe.scheduler, start, float(keywords.get("eta") or 0.0), scenes, on_pass, steps=steps)
-    device = pipe._execution_device
     with placed(pipe, standing), no_bar(pipe):
         # a generator for the discarded latents, so that the global one is not drawn from
-        pipe(**keywords, generator=torch.Generator(device).manual_seed(0), output_type="latent", return_dict=False)
+        pipe(**keywords, generator=torch.Generator().manual_seed(0), output_type="latent", return_dict=False)
     if not standing.ended:
         raise RuntimeError(
             f"{type(pipe).__name__} ended its loop before the inversion did: a callback that interrupts it, or a "
