@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import renoise
-from renoise import models
+from renoise import images, models
 from renoise.apps.cli import app as cli
 from tests.helpers import tiny
 
@@ -33,6 +33,11 @@ def said(result: Result) -> str:
 def pixels(path: str | Path) -> np.ndarray[Any, Any]:
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB"))
+
+
+def original() -> np.ndarray[Any, Any]:
+    """The example as the embedded models see it."""
+    return np.asarray(images.fit(images.open_image(models.EXAMPLE), (64, 64))[0])
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +96,7 @@ def test_a_grid_is_one_picture(prompts: int, dials: int, saved: Path) -> None:
     columns = 1 + 1 + max(dials, 1)  # titles, the original, edits
     assert width == 2 * 20 + columns * (128 + 10) - 10
     assert 0 < height - prompts * (128 + 10) < 100
-    apple = Image.open(models.EXAMPLE).convert("RGB").resize((128, 128), Image.Resampling.NEAREST)
+    apple = Image.fromarray(original()).resize((128, 128), Image.Resampling.NEAREST)
     top = height - 20 - 128 - (prompts - 1) * (128 + 10)
     assert np.array_equal(pixels("grid.png")[top : top + 128, 158 : 158 + 128], np.asarray(apple))
 
@@ -118,15 +123,15 @@ def test_a_mask_and_the_other_controls(mask: str, saved: Path, inversion: renois
     expected = inversion.edit("pear, blob style", mask=mask, **given)
     assert np.array_equal(pixels("edited.png"), np.asarray(expected))
     if mask == "mask.png":
-        assert np.array_equal(pixels("edited.png")[:, 35:], pixels(models.EXAMPLE)[:, 35:])
-        assert not np.array_equal(pixels("edited.png")[:, :33], pixels(models.EXAMPLE)[:, :33])
+        assert np.array_equal(pixels("edited.png")[:, 35:], original()[:, 35:])
+        assert not np.array_equal(pixels("edited.png")[:, :33], original()[:, :33])
 
 
 def test_a_mask_for_a_picture_that_is_inverted_first() -> None:
     result = run("edit", models.EXAMPLE, *WORDS, *QUICK, "--to", "pear", "--mask", "mask.png", "--mask-feather", "0")
     assert result.exit_code == 0, result.output
-    assert np.array_equal(pixels("edited.png")[:, 32:], pixels(models.EXAMPLE)[:, 32:])
-    assert not np.array_equal(pixels("edited.png")[:, :32], pixels(models.EXAMPLE)[:, :32])
+    assert np.array_equal(pixels("edited.png")[:, 32:], original()[:, 32:])
+    assert not np.array_equal(pixels("edited.png")[:, :32], original()[:, :32])
 
 
 def test_progress_shows_the_passes_of_the_walk_and_of_the_edit(saved: Path) -> None:
@@ -139,8 +144,8 @@ def test_without_a_prompt_the_judge_suggests_one() -> None:
     assert result.exit_code == 0, result.output
     suggestion = re.search(r"without --prompt: the judge suggests '(.*?)'", said(result))
     assert suggestion
-    assert suggestion[1] == "red apple, blob style"
-    assert run("edit", models.EXAMPLE, *WORDS, *QUICK, "--to", "pear, blob style").exit_code == 0
+    assert suggestion[1].startswith("red apple, ")
+    assert run("edit", models.EXAMPLE, "--prompt", suggestion[1], *QUICK, "--to", "pear, blob style").exit_code == 0
     assert np.array_equal(pixels("suggested.png"), pixels("edited.png"))
 
 
