@@ -47,7 +47,11 @@ def test_two_passes_a_step_and_no_inversion(pipe: Any) -> None:
     assert edited(pipe, preserve=0.5).passes == 2 * STEPS + STEPS - 1
 
 
-@pytest.mark.parametrize("make", [tiny.sd, tiny.sdxl, tiny.lcm, tiny_flow.sd3], ids=["sd", "sdxl", "lcm", "sd3"])
+@pytest.mark.parametrize(
+    "make",
+    [tiny.sd, *(pytest.param(make, marks=pytest.mark.slow) for make in (tiny.sdxl, tiny.lcm, tiny_flow.sd3))],
+    ids=["sd", "sdxl", "lcm", "sd3"],
+)
 @pytest.mark.parametrize("driver", ["direct", "pipeline"])
 def test_the_source_prompt_gives_the_picture_back(make: Any, driver: Any) -> None:
     pipe = make()

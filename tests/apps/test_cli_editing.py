@@ -85,7 +85,9 @@ def test_several_prompts_and_dials_are_numbered_pictures(saved: Path, inversion:
         assert np.array_equal(pixels(f"all-{number}.png"), np.asarray(edit))
 
 
-@pytest.mark.parametrize(("prompts", "dials"), [(1, 2), (2, 0), (2, 2), (1, 1)])
+@pytest.mark.parametrize(
+    ("prompts", "dials"), [(2, 2), *(pytest.param(*few, marks=pytest.mark.slow) for few in ((1, 2), (2, 0), (1, 1)))]
+)
 def test_a_grid_is_one_picture(prompts: int, dials: int, saved: Path) -> None:
     options = [word for prompt in ("pear", "tomato")[:prompts] for word in ("--to", prompt)]
     options += [word for dial in ("0.3", "faithful")[:dials] for word in ("--preserve", dial)]

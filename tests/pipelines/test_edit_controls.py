@@ -14,7 +14,13 @@ from renoise.core.settings import Region, Settings
 from tests.helpers import tiny, tiny_flow
 from tests.helpers.kinds import FLOW, KINDS, another, embeddings, inverted, pictures, scene, settings, size_of
 
-CASES = [(name, driver) for name in KINDS for driver in ("direct", "pipeline")]
+
+def often(names: tuple[str, ...], name: str, *more: Any) -> Any:
+    """A case that is always run for some kinds, and for the others with the slow tests."""
+    return pytest.param(name, *more, marks=[] if name in names else pytest.mark.slow)
+
+
+CASES = [often(("sdxl", "flux", "z_image"), name, driver) for name in KINDS for driver in ("direct", "pipeline")]
 CONTROLS: dict[str, Any] = {"preserve": 0.5, "source_guidance": 1.0}
 STEPS = 3
 
@@ -72,7 +78,7 @@ def test_every_kind_and_driver(name: str, driver: Any) -> None:
     assert (after[..., :middle] != before[..., :middle]).any(dim=(1, 2, 3)).all()
 
 
-@pytest.mark.parametrize("name", ["sd", "sd3", "flux"])
+@pytest.mark.parametrize("name", [often(("sd",), name) for name in ("sd", "sd3", "flux")])
 def test_passes_are_rows_of_the_network(name: str) -> None:
     pipe = KINDS[name]()
     inversion = inverted(pipe, settings(STEPS, 1), driver="direct", keep_latents=True)
@@ -89,7 +95,7 @@ def test_passes_are_rows_of_the_network(name: str) -> None:
         assert sum(rows) // 2 - edits[0].passes in range(3), rows  # a rehearsal of each scene may run the network
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [often(("sd3",), name) for name in KINDS])
 def test_latents_that_were_not_kept_are_found_by_a_walk(name: str) -> None:
     """Where the inversion is exact; the walk is taken once."""
     pipe = KINDS[name]()
@@ -112,7 +118,7 @@ def test_latents_that_were_not_kept_are_found_by_a_walk(name: str) -> None:
     assert record.trajectory.step_latents is None
 
 
-@pytest.mark.parametrize("name", ["sdxl", "lcm", "flux"])
+@pytest.mark.parametrize("name", [often(("flux",), name) for name in ("sdxl", "lcm", "flux")])
 def test_a_batch_equals_its_pictures_one_by_one(name: str) -> None:
     pipe = KINDS[name]()
     size = size_of(pipe)
