@@ -42,6 +42,7 @@ def test_help_lists_both_commands() -> None:
     assert "figure 8 and table 2" in said(run("bench", "folder", "--help"))
 
 
+@pytest.mark.slow
 def test_edits_with_the_networks_that_are_to_be_had(
     offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,7 +94,8 @@ def test_copies_are_answered_one_after_the_other(name: str, guidance: float) -> 
     assert both.shape == z.shape
     for block in range(2):
         rows = slice(2 * block, 2 * block + 2)
-        assert torch.equal(both[rows], denoise(Query(z[rows], 1)))
+        # on some processors, products of more rows are rounded otherwise
+        torch.testing.assert_close(both[rows], denoise(Query(z[rows], 1)), rtol=1e-5, atol=1e-5)
     assert not torch.equal(denoise(Query(z[:2], 0)), denoise(Query(z[:2], 1)))  # time counts
 
 

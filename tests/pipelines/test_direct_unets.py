@@ -243,7 +243,7 @@ def test_every_row_meets_its_own_prompts(kind: str, copies: int, guidance: float
     expected = [u[r % 3] + guidance * (c[r % 3] - u[r % 3]) if guidance > 1 else c[r % 3] for r in range(3 * copies)]
     torch.testing.assert_close(m[:, 0, 0, 0], torch.tensor(expected))
     groups = [u, c] if guidance > 1 else [c]
-    met = [(float(r), pytest.approx(texts[r % 3], abs=1e-6)) for texts in groups for r in range(3 * copies)]
+    met = [(float(r), pytest.approx(texts[r % 3], rel=1e-6, abs=1e-6)) for texts in groups for r in range(3 * copies)]
     assert pipe.unet.rows == met
 
 
