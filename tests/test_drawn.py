@@ -134,7 +134,6 @@ def test_the_global_random_state_stays_as_it_was(pipe: Any) -> None:
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"source_prompt": 7}, TypeError, "source_prompt=7 is not text"),
     ({"source_prompt": ["a", "b"]}, ValueError, "2 texts in source_prompt for 1 pictures"),
-    ({"source_prompt": None}, ValueError, "no prompt: pass prompt="),
     ({"prompt": None}, ValueError, "no prompt: pass prompt="),
     ({"prompt": 7}, TypeError, "prompt=7 is not text"),
     ({"prompt": ["a dog", 7]}, TypeError, "prompt=7 is not text"),
@@ -172,3 +171,14 @@ def test_a_scheduler_that_cannot_be_inverted_is_refused() -> None:
     clipping.scheduler = tiny.ddim(clip_sample=True)
     with pytest.raises(renoise.NotInvertible, match="clip_sample=False"):
         edited(clipping)
+
+
+def test_without_a_source_prompt_it_is_the_empty_one(pipe: Any) -> None:
+    assert edited(pipe, None, "a dog", preserve=0.3).tobytes() == edited(pipe, "", "a dog", preserve=0.3).tobytes()
+
+
+def test_a_further_edit_keeps_its_noise_unless_randomness_is_asked_for(pipe: Any) -> None:
+    first = edited(pipe, seed=5)
+    further = [first.edit("snow", preserve=0.2, seed=seed) for seed in (0, 7)]
+    assert further[0].tobytes() == further[1].tobytes()
+    assert first.edit("snow", preserve=0.2, randomness=1.0, seed=7).tobytes() != further[0].tobytes()

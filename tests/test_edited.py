@@ -354,3 +354,42 @@ def test_the_record_is_left_as_it_was(pipe: Any) -> None:
     fresh.edit("a dog", preserve=0.4, mask="auto").edit("rain")
     assert vars(fresh.record) == vars(kept)
     assert fresh.trajectory.step_latents is None
+
+
+def test_in_a_batch_a_picture_whose_prompt_stays_comes_back_as_it_does_alone(pipe: Any) -> None:
+    both = renoise.invert(pipe, [picture(0), picture(1)], "a cat", preset=SETTINGS)
+    for mask in (None, "auto"):
+        same, other = both.edit(["a cat", "a dog"], preserve=0.5, mask=mask)
+        assert torch.equal(same.latents, both.z_0[:1])
+        assert not torch.equal(other.latents, both.z_0[1:])
+        assert mask is None or not same.mask.any()
+
+
+@pytest.mark.parametrize("keyword", ["eta", "timesteps", "sigmas"])
+def test_other_steps_are_refused_with_controls_too(inv: renoise.Inversion, keyword: str) -> None:
+    for source in (inv, inv.edit("a dog")):
+        with pytest.raises(
+            ValueError, match=f"{keyword} in pipe_kwargs of an edit: it uses the steps of the inversion"
+        ):
+            source.edit("a dog", preserve=0.5, pipe_kwargs={keyword: 0.5})
+
+
+def test_what_cannot_be_made_is_refused_before_the_first_of_several_edits(inv: renoise.Inversion) -> None:
+    passes = list[int]()
+    progress = renoise.Progress(lambda told: passes.append(told.passes))
+    with pytest.raises(ValueError, match="num_inference_steps=8 with preserve"):
+        inv.edit("a dog", preserve=["creative", "balanced"], num_inference_steps=8, progress=progress)
+    assert passes == []
+
+
+def test_one_of_many_edited_pictures_keeps_no_others_alive(pipe: Any) -> None:
+    one, _ = renoise.invert(pipe, [picture(0), picture(1)], "a cat", preset=SETTINGS).edit("a dog", preserve=0.5)
+    assert one.latents.untyped_storage().nbytes() == one.latents.nbytes
+
+
+def test_the_mask_of_an_edit_does_not_grow_where_it_is_used_again(inv: renoise.Inversion) -> None:
+    first = inv.edit("a dog", mask=corner())
+    again = first.edit("rain", mask=first.mask)
+    torch.testing.assert_close(again.mask, first.mask, rtol=0, atol=1 / 255)
+    with pytest.raises(ValueError, match="mask_grow=-30 leaves nothing of the mask"):
+        inv.edit("a dog", mask=corner(), mask_grow=-30)

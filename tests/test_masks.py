@@ -15,8 +15,8 @@ from torch import Tensor
 import renoise
 from renoise import masks
 from renoise.core.settings import Region, Settings
-from renoise.editing import MaskWords
 from renoise.images import ImageError
+from renoise.masks import MaskWords
 from tests.helpers import tiny
 from tests.helpers.hostile import NetworkRanError
 from tests.helpers.hostile_calls import untouchable
@@ -180,3 +180,21 @@ def test_mistakes_in_a_mask_without_inversion_are_named_before_any_work(inversio
         renoise.edit(inversion.pipe, square(32, 32), "a cat", "a dog", mask=np.ones((32, 16)))
     with pytest.raises(NetworkRanError):
         renoise.edit(inversion.pipe, square(32, 32), "a cat", "a dog", mask=np.ones((32, 32)))
+
+
+def test_what_nobody_painted_on_a_transparent_layer_may_not_change(tmp_path: Path) -> None:
+    layer = Image.new("RGBA", (32, 32), (255, 255, 255, 0))
+    layer.paste((255, 255, 255, 255), (4, 6, 14, 16))
+    layer.save(tmp_path / "layer.png")
+    for mask in (layer, tmp_path / "layer.png"):
+        read = np.asarray(masks.read(mask, (32, 32)))
+        assert (read > 0).sum() == 100
+        assert read[6:16, 4:14].min() == 255
+
+
+@pytest.mark.parametrize("pixels", [1, 3, 9])
+def test_a_feather_is_the_mean_of_masks_grown_by_each_number_of_pixels(pixels: int) -> None:
+    mask = (torch.rand(2, 1, 24, 40, generator=torch.Generator().manual_seed(pixels)) > 0.98).float()
+    rings = [torch.nn.functional.max_pool2d(mask, 2 * r + 1, 1, r) for r in range(pixels + 1)]
+    torch.testing.assert_close(masks.feathered(mask, pixels), torch.stack(rings).mean(0))
+    assert masks.grown(mask, pixels).equal(rings[-1])

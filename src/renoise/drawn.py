@@ -16,8 +16,8 @@ from renoise import images
 from renoise.core.checks import keywords, pixel_size
 from renoise.core.progress import Progress, checked
 from renoise.core.settings import Settings
+from renoise.editable import Editable
 from renoise.edited import EditRequest, edit_pictures
-from renoise.editing import Editable
 from renoise.pipelines.adapter import Adapter
 from renoise.presets import Preset, chosen_settings
 from renoise.record import Driver, Scene
@@ -78,7 +78,7 @@ def edit(
     settings = chosen_settings(adapter, preset, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
     sources, batched = images.listed(image)
     given = keywords("pipe_kwargs", pipe_kwargs)
-    texts = None if source_prompt is None else one_each(source_prompt, len(sources), "source_prompt")
+    texts = None if "prompt_embeds" in given else one_each(source_prompt or "", len(sources), "source_prompt")
     scene = Scene(texts, None, settings.inversion_guidance_scale, given)
     target = adapter.size(size)
     adapter.call(scene, settings.num_inference_steps, target, len(sources))  # or refused

@@ -8,30 +8,33 @@ from typing import Any
 from renoise.pipelines.adapter import Adapter
 from renoise.record import Record
 
-__all__ = ["check_steps"]
+__all__ = ["check_steps", "refuse_grid"]
 
 
-def check_steps(
-    record: Record, adapter: Adapter, pipe_kwargs: Mapping[str, Any], num_inference_steps: int | None
-) -> None:
-    """Refuses an edit on steps that are neither the inversion's nor to be had by `renoise.core.regrid`.
+_GRID = ("timesteps", "sigmas", "mu", "eta")
 
-    Args:
-        record: the inversion.
-        adapter: the pipeline that is to make the edit.
-        pipe_kwargs: further keywords of its call.
-        num_inference_steps: another number of steps than the inversion's, or None.
 
-    Raises:
-        ValueError: such steps; says what to leave out or to put back.
-    """
-    grid = ("timesteps", "sigmas", "mu", "eta")
-    for keyword in grid:
+def refuse_grid(pipe_kwargs: Mapping[str, Any]) -> None:
+    """Refuses, by ValueError, keywords of an edit's own call that would ask for other steps."""
+    for keyword in _GRID:
         if keyword in pipe_kwargs:
             raise ValueError(
                 f"{keyword} in pipe_kwargs of an edit: it uses the steps of the inversion; leave it out, or invert "
                 f"again with pipe_kwargs={{{keyword!r}: ...}}"
             )
+
+
+def check_steps(record: Record, adapter: Adapter, num_inference_steps: int | None) -> None:
+    """Refuses an edit on steps that are neither the inversion's nor to be had by `renoise.core.regrid`.
+
+    Args:
+        record: the inversion.
+        adapter: the pipeline that is to make the edit.
+        num_inference_steps: another number of steps than the inversion's, or None.
+
+    Raises:
+        ValueError: such steps; says what to leave out or to put back.
+    """
     if num_inference_steps is None:
         return
     now, then = type(adapter.pipe.scheduler).__name__, record.scheduler
@@ -47,7 +50,7 @@ def check_steps(
             f"num_inference_steps={num_inference_steps} after an inversion with a {then} whose steps differ from "
             f"this one's (in {column}): give the scheduler the configuration that it had then"
         )
-    own = [keyword for keyword in grid if keyword in record.scene.pipe_kwargs]
+    own = [keyword for keyword in _GRID if keyword in record.scene.pipe_kwargs]
     if own:
         raise ValueError(
             f"num_inference_steps={num_inference_steps} after an inversion with {', '.join(own)} of your own: "

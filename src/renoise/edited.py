@@ -10,11 +10,13 @@ from PIL import Image
 from torch import Tensor
 
 from renoise import images, masks
-from renoise.core.budget import kept_steps
 from renoise.core.checks import keywords
 from renoise.core.progress import Progress, checked
 from renoise.edit_controls import EditWords, words
-from renoise.editing import Editable, MaskWords, edited_latents, edited_scene, known_steps
+from renoise.edit_steps import refuse_grid
+from renoise.editable import Editable, edited_scene
+from renoise.editing import check_edit, edited_latents
+from renoise.masks import MaskWords
 from renoise.pipelines.adapter import Adapter
 from renoise.record import Scene
 
@@ -133,10 +135,22 @@ class EditRequest:
             one.check(adapter, source)
         if several:
             return
-        asked, _ = self.words(), self.masks(source)
-        table = known_steps(adapter, source)
-        kept_steps(source.settings.num_inference_steps if table is None else len(table), asked.strength)
-        adapter.call(self.scene(source), source.settings.num_inference_steps, source.size, len(source.pixels))
+        asked, mask, scene = self.words(), self.masks(source), self.scene(source)
+        refuse_grid(keywords("pipe_kwargs", self.pipe_kwargs))
+        adapter.call(scene, source.settings.num_inference_steps, source.size, len(source.pixels))
+        if self.is_plain(source, asked, mask):
+            return
+        if self.num_inference_steps is not None:
+            raise ValueError(
+                f"num_inference_steps={self.num_inference_steps} with preserve, strength, source_guidance, randomness "
+                "or mask: these work on the steps of the inversion; leave one or the other out"
+            )
+        check_edit(adapter, source, scene, asked.guided(scene.guidance_scale))
+
+    @staticmethod
+    def is_plain(source: Editable, asked: EditWords, mask: MaskWords | None) -> bool:
+        """Whether the edit is a replay of an inversion under another prompt, and nothing more."""
+        return source.found is not None and source.shift is None and mask is None and asked.plain
 
     def scene(self, source: Editable) -> Scene:
         """What the edit is to show."""
@@ -149,12 +163,18 @@ class EditRequest:
 
     def masks(self, source: Editable) -> MaskWords | None:
         """The checked mask."""
-        grow, feather = masks.check_amounts(self.mask_grow, self.mask_feather, source.size)
+        feather = self.mask_feather
+        if feather is None and isinstance(self.mask, Tensor):
+            feather = 0  # the mask of an edited picture fades already
+        grow, feather = masks.check_amounts(self.mask_grow, feather, source.size)
         if self.mask is None:
             return None
         automatic = isinstance(self.mask, str) and self.mask == "auto"
         opened = None if automatic else masks.opened(self.mask, source.boxes, source.size)
-        return MaskWords(opened, source.boxes, grow, feather)
+        asked = MaskWords(opened, source.boxes, grow, feather)
+        if opened is not None and grow < 0 and not asked.pixels(opened).any():
+            raise ValueError(f"mask_grow={grow} leaves nothing of the mask: pass a number nearer to 0")
+        return asked
 
 
 Replay = Callable[[Adapter, Scene, EditRequest, Progress | None], tuple[Tensor, int]]
@@ -185,21 +205,17 @@ def edit_pictures(
     asked, mask, scene = request.words(), request.masks(source), request.scene(source)
     adapter.warn_of_guidance(request.guidance_scale)
     with adapter.turn():
-        if replay is not None and mask is None and asked.plain:
+        if replay is not None and request.is_plain(source, asked, mask):
             latents, passes = replay(adapter, scene, request, progress)
-            return _finished(adapter, source, scene, latents, None, passes)
-        if request.num_inference_steps is not None:
-            raise ValueError(
-                f"num_inference_steps={request.num_inference_steps} with preserve, strength, source_guidance, "
-                "randomness or mask: these work on the steps of the inversion; leave one or the other out"
-            )
+            return _finished(adapter, source, scene, latents, None, passes, source.seed)
         asked = asked.guided(scene.guidance_scale)
         latents, pixels, passes = edited_latents(adapter, source, scene, asked, mask, progress)
-        return _finished(adapter, source, scene, latents, pixels, passes)
+        seed = asked.seed if source.shift is None or asked.randomness else source.seed
+        return _finished(adapter, source, scene, latents, pixels, passes, seed)
 
 
 def _finished(
-    adapter: Adapter, source: Editable, scene: Scene, latents: Tensor, mask: Tensor | None, passes: int
+    adapter: Adapter, source: Editable, scene: Scene, latents: Tensor, mask: Tensor | None, passes: int, seed: int
 ) -> Edited | list[Edited]:
     """Decodes edited latents and puts the source's own pixels back beyond the mask."""
     with adapter.turn(), adapter.freeing():
@@ -212,6 +228,7 @@ def _finished(
         z_0=latents,
         pixels=pixels,
         shift=latents - source.z_0 if source.shift is None else source.shift + latents - source.z_0,
+        seed=seed,
     )
     results = []
     for number, (picture, box) in enumerate(zip(images.to_pil(pixels), source.boxes, strict=True)):

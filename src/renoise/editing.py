@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Generator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from renoise import masks
+from renoise.core.budget import kept_steps
+from renoise.core.clean import clean_estimate
 from renoise.core.draws import white_noise
 from renoise.core.editing import (
     Displaced,
@@ -26,156 +27,19 @@ from renoise.core.editing import (
 )
 from renoise.core.progress import Progress
 from renoise.core.query import Job, Query
-from renoise.core.settings import Settings
 from renoise.core.table import StepTable
 from renoise.core.trajectory import Trajectory
 from renoise.edit_controls import EditWords
-from renoise.images import Box
+from renoise.editable import Editable, scene_of
+from renoise.masks import MaskWords
 from renoise.pipelines.adapter import Adapter
-from renoise.pipelines.families import DESCRIPTIONS, NEGATIVES
-from renoise.pipelines.keywords import rows_of, same
+from renoise.pipelines.keywords import Call, joined_keywords, same
 from renoise.pipelines.stand_in import Measure
 from renoise.record import Driver, Scene
-from renoise.texts import one_each
 
-__all__ = ["Editable", "Found", "MaskWords", "edited_latents", "edited_scene", "known_steps"]
+__all__ = ["check_edit", "edited_latents"]
 
 _AUTO_SHARE = 0.35  # of the evidence's top, from which on an automatic mask lets the picture change
-
-
-@dataclass(frozen=True, eq=False)
-class MaskWords:
-    """A mask as a user asked for it.
-
-    Attributes:
-        mask: [batch, 1, height, width] in [0, 1] in pixels, or None for an automatic one.
-        boxes: where each picture lies inside its padding.
-        grow: pixels by which it is made larger, or smaller where negative.
-        feather: pixels over which it fades beyond its edge.
-    """
-
-    mask: Tensor | None
-    boxes: tuple[Box, ...]
-    grow: int
-    feather: int
-
-    def pixels(self, found: Tensor) -> Tensor:
-        """Grown and feathered inside each picture, from the user's mask or from the one that was found."""
-        mask = found if self.mask is None else self.mask
-        placed = torch.zeros_like(mask)
-        for number, (left, top, right, bottom) in enumerate(self.boxes):
-            own = (slice(number, number + 1), slice(None), slice(top, bottom), slice(left, right))
-            placed[own] = masks.feathered(masks.grown(mask[own], self.grow), self.feather)
-        return placed
-
-
-@dataclass(eq=False)
-class Found:
-    """What an inversion found.
-
-    Attributes:
-        trajectory: its steps, latents and noises.  The latents of every step are added when an edit first needs them.
-        scene: what the pictures showed then.
-    """
-
-    trajectory: Trajectory
-    scene: Scene
-
-    def row(self, number: int) -> Found:
-        """For one of the pictures, by itself."""
-        found, rows = self.trajectory, slice(number, number + 1)
-        noises, latents = (None if x is None else x[:, rows] for x in (found.noises, found.step_latents))
-        one = replace(found, z_T=found.z_T[rows], noises=noises, step_latents=latents)
-        return Found(one, _scene_of(self.scene, number, len(found.z_T)))
-
-
-@dataclass(frozen=True, eq=False)
-class Editable:
-    """B pictures with all that an edit needs of them.
-
-    Attributes:
-        pipe: the pipeline that regenerates.
-        scene: what the pictures show and how the pipeline is asked about them.
-        settings: number of steps, and guidance of edits.
-        driver: how the pipeline is asked.
-        z_0: clean latents (B, ...), float32.
-        pixels: (B, 3, H, W) in [0, 1], padding included.
-        boxes: where each picture lies inside its padding.
-        batched: whether a list went in, so that a list comes out.
-        found: by the inversion, or None where there was none.
-        shift: (B, ...), how far z_0 has been moved by edits since the inversion; None for the picture that was
-            inverted.
-    """
-
-    pipe: Any
-    scene: Scene
-    settings: Settings
-    driver: Driver
-    z_0: Tensor
-    pixels: Tensor
-    boxes: tuple[Box, ...]
-    batched: bool
-    found: Found | None = None
-    shift: Tensor | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) in pixels, padding included."""
-        height, width = self.pixels.shape[-2:]
-        return height, width
-
-    def row(self, number: int) -> Editable:
-        """One of the pictures, by itself."""
-        rows, count = slice(number, number + 1), len(self.pixels)
-        if count == 1:
-            return replace(self, batched=False)
-        return replace(
-            self,
-            scene=_scene_of(self.scene, number, count),
-            z_0=self.z_0[rows],
-            pixels=self.pixels[rows],
-            boxes=self.boxes[rows],
-            batched=False,
-            found=self.found and self.found.row(number),
-            shift=None if self.shift is None else self.shift[rows],
-        )
-
-
-def _scene_of(scene: Scene, number: int, count: int) -> Scene:
-    """What one of `count` pictures shows."""
-    rows = slice(number, number + 1)
-    return replace(
-        scene,
-        prompts=scene.prompts and scene.prompts[rows],
-        negative_prompts=scene.negative_prompts and scene.negative_prompts[rows],
-        pipe_kwargs=rows_of(scene.pipe_kwargs, number, count),
-    )
-
-
-def edited_scene(
-    source: Editable,
-    prompt: str | Sequence[str] | None,
-    negative_prompt: str | Sequence[str] | None,
-    guidance_scale: float | None,
-    pipe_kwargs: Mapping[str, Any],
-) -> Scene:
-    """The scene of an edit: what was given, and of the source's own what that does not replace."""
-    own, settings, count = source.scene, source.settings, len(source.pixels)
-    if guidance_scale is not None:
-        settings = replace(settings, guidance_scale=guidance_scale)
-    dropped: set[str] = set()
-    if prompt is not None or "prompt_embeds" in pipe_kwargs:
-        dropped |= DESCRIPTIONS
-    negatives = own.negative_prompts
-    if negative_prompt is not None:
-        negatives = one_each(negative_prompt, count, "negative_prompt")
-    elif "negative_prompt_embeds" in pipe_kwargs:
-        negatives = None
-    if negative_prompt is not None or "negative_prompt_embeds" in pipe_kwargs:
-        dropped |= NEGATIVES
-    kept = {key: value for key, value in own.pipe_kwargs.items() if key not in dropped}
-    texts = None if prompt is None else one_each(prompt, count, "prompt")
-    return Scene(texts, negatives, settings.guidance_scale, kept | dict(pipe_kwargs))
 
 
 @torch.no_grad()
@@ -192,18 +56,27 @@ def edited_latents(
     Returns:
         Edited latents (B, ...), the mask that was used in pixels or None, and network passes per picture.
     """
-    if _same_description(source.scene, scene):
-        nothing = torch.zeros(len(source.pixels), 1, *source.size)
+    count = len(source.pixels)
+    unchanged = [
+        _same_description(*(scene_of(one, row, count) for one in (source.scene, scene))) for row in range(count)
+    ]
+    nothing = torch.zeros(count, 1, *source.size)
+    if all(unchanged):
         return source.z_0, None if mask is None else nothing if mask.mask is None else mask.pixels(nothing), 0
-    spent = _find_latents(adapter, source, asked, progress)
-    if mask is None or mask.mask is not None:
-        pixels = None if mask is None else mask.pixels(mask.mask)  # type: ignore[arg-type]
-        found = _displaced(adapter, source, scene, asked, pixels, progress)
-        return found.latents, pixels, spent + found.passes
-    first = _displaced(adapter, source, scene, asked, None, progress)
-    pixels = mask.pixels(masks.from_evidence(first.evidence.cpu(), source.size, _AUTO_SHARE))
+    passes = _find_latents(adapter, source, asked, progress)
+    pixels = None
+    if mask is not None:
+        allowed = nothing
+        if mask.mask is None:
+            first = _displaced(adapter, source, scene, asked, None, progress)
+            allowed = masks.from_evidence(first.evidence.cpu(), source.size, _AUTO_SHARE)
+            allowed[unchanged] = 0
+            passes += first.passes
+        pixels = mask.pixels(allowed)
     found = _displaced(adapter, source, scene, asked, pixels, progress)
-    return found.latents, pixels, spent + first.passes + found.passes
+    latents = found.latents
+    latents[unchanged] = source.z_0[unchanged]  # in a batch as alone
+    return latents, pixels, passes + found.passes
 
 
 def _displaced(
@@ -227,10 +100,32 @@ def _displaced(
         queries = displace(table, latents, controls, mask=coarse, layout=layout)
         return Job(queries, table, count_passes(table, latents.predictions is not None, controls))
 
+    driver, calls = _calls(adapter, source, scene, asked)
+    return adapter.run(begin, calls, driver=driver, stage="generate", steps=known, progress=progress)
+
+
+def _calls(adapter: Adapter, source: Editable, scene: Scene, asked: EditWords) -> tuple[Driver, list[Call]]:
+    """How the pipeline is asked about the scenes of an edit: the new one, and the source's where that is needed."""
     shown = [scene] if _knows_predictions(source, asked) and not asked.source_guidance else [scene, source.scene]
     calls = [adapter.call(one, source.settings.num_inference_steps, source.size, len(source.pixels)) for one in shown]
-    driver = source.driver if adapter.answers_directly(shown) else "pipeline"
-    return adapter.run(begin, calls, driver=driver, stage="generate", steps=known, progress=progress)
+    return source.driver if adapter.answers_directly(shown) else "pipeline", calls
+
+
+def check_edit(adapter: Adapter, source: Editable, scene: Scene, asked: EditWords) -> None:
+    """Refuses an edit with controls that the pipeline or its sampler cannot make, before any network runs."""
+    table = known_steps(adapter, source)
+    kept_steps(source.settings.num_inference_steps if table is None else len(table), asked.strength)
+    if table is not None:
+        clean_estimate(table)
+    driver, calls = _calls(adapter, source, scene, asked)
+    if driver == "pipeline" and len(calls) > 1:
+        scales = [one.guidance_scale for one in (scene, source.scene)]
+        if scales[0] != scales[1]:
+            raise ValueError(
+                f"this edit asks about both prompts at once, and the pipeline's own loop has one guidance for both. "
+                f"Pass guidance_scale={scales[1]:g}, that of the inversion, or leave source_guidance and randomness out"
+            )
+        joined_keywords(calls)
 
 
 def known_steps(adapter: Adapter, source: Editable) -> StepTable | None:
@@ -257,7 +152,9 @@ def _source(table: StepTable, source: Editable, asked: EditWords) -> Source:
     if share == 0:
         assert latents is not None
         return Source(source.z_0, latents, None)
-    generators = [torch.Generator().manual_seed(asked.seed) for _ in source.boxes]
+    further = found is None and source.shift is not None and not asked.randomness  # with the noise that it had
+    seed = source.seed if further else asked.seed
+    generators = [torch.Generator().manual_seed(seed) for _ in source.boxes]
     one = source.z_0.shape[1:]
     fresh = white_noise(generators, one, steps=len(table), device=source.z_0.device)
     return renoised(table, source.z_0, fresh, share, latents)

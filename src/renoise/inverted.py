@@ -11,14 +11,13 @@ from typing import Any
 from torch import Tensor
 
 from renoise import archive, files, images, metrics
-from renoise.core.checks import keywords
 from renoise.core.progress import Progress
 from renoise.core.settings import Settings
 from renoise.core.table import StepTable
 from renoise.core.trajectory import Trajectory
 from renoise.edit_steps import check_steps
+from renoise.editable import Editable, Found
 from renoise.edited import EditRequest, edit_pictures
-from renoise.editing import Editable, Found
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.changes import Watch
 from renoise.record import Record, Scene
@@ -176,7 +175,7 @@ class Inversion:
 
         Returns:
             A `renoise.Edited`, which is a PIL image without the padding, or a list of them where a list was inverted,
-            or where several prompts or dials were asked for (a list per prompt of a list per dial, where both were).
+            or where several prompts or dials were asked for (prompts outside, then dials, then pictures).
 
         Raises:
             Cancelled: `progress` was asked to stop.
@@ -212,7 +211,7 @@ class Inversion:
     ) -> tuple[Tensor, int]:
         """The latents of a replay under another prompt, and its passes."""
         steps = request.num_inference_steps
-        check_steps(self.record, adapter, keywords("pipe_kwargs", request.pipe_kwargs), steps)
+        check_steps(self.record, adapter, steps)
         return replayed(adapter, self._editable, self.trajectory, scene, steps, progress)
 
     @contextmanager

@@ -6,7 +6,10 @@ may change.  It is 0 on the padding.  Beyond the mask an edit gives back the ver
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -17,9 +20,45 @@ from torch import Tensor, nn
 from renoise.core.checks import shown, whole
 from renoise.images import Box, ImageError, Source, open_image
 
-__all__ = ["blended", "check_amounts", "feathered", "from_evidence", "grown", "on_latents", "opened", "read"]
+__all__ = [
+    "MaskWords",
+    "blended",
+    "check_amounts",
+    "feathered",
+    "from_evidence",
+    "grown",
+    "on_latents",
+    "opened",
+    "read",
+]
 
 _SHARE_OF_SIDE = 64  # the default feather is one pixel for as many pixels of the shorter side
+
+
+@dataclass(frozen=True, eq=False)
+class MaskWords:
+    """A mask as a user asked for it.
+
+    Attributes:
+        mask: [batch, 1, height, width] in [0, 1] in pixels, or None for an automatic one.
+        boxes: where each picture lies inside its padding.
+        grow: pixels by which it is made larger, or smaller where negative.
+        feather: pixels over which it fades beyond its edge.
+    """
+
+    mask: Tensor | None
+    boxes: tuple[Box, ...]
+    grow: int
+    feather: int
+
+    def pixels(self, found: Tensor) -> Tensor:
+        """Grown and feathered inside each picture, from the user's mask or from the one that was found."""
+        mask = found if self.mask is None else self.mask
+        placed = torch.zeros_like(mask)
+        for number, (left, top, right, bottom) in enumerate(self.boxes):
+            own = (slice(number, number + 1), slice(None), slice(top, bottom), slice(left, right))
+            placed[own] = feathered(grown(mask[own], self.grow), self.feather)
+        return placed
 
 
 def opened(mask: Source | Sequence[Source], boxes: Sequence[Box], size: tuple[int, int]) -> Tensor:
@@ -51,7 +90,7 @@ def read(mask: Source, size: tuple[int, int]) -> Image.Image:
     """A mask as a grey picture, in its own resolution.
 
     Args:
-        mask: what `renoise.images.open_image` reads, or a tensor [height, width].
+        mask: what `renoise.images.open_image` reads, transparency being black, or a tensor [height, width].
         size: (width, height) of the picture that it belongs to, in any resolution.
 
     Raises:
@@ -63,7 +102,7 @@ def read(mask: Source, size: tuple[int, int]) -> Image.Image:
     if isinstance(mask, np.ndarray) and mask.ndim == 2 and mask.dtype.kind in "iu" and mask.size and mask.max() <= 1:
         mask = mask.astype(bool)  # 0 and 1 in whole numbers
     try:
-        grey = open_image(mask).convert("L")
+        grey = open_image(_on_black(mask)).convert("L")
     except ImageError as error:
         raise ImageError(f"mask={shown(mask)}: {error}") from error
     (width, height), (own_width, own_height) = size, grey.size
@@ -76,6 +115,20 @@ def read(mask: Source, size: tuple[int, int]) -> Image.Image:
     if grey.getextrema() == (0, 0):
         raise ValueError("the mask is black everywhere, so nothing may change: paint white where the edit belongs")
     return grey
+
+
+def _on_black(mask: Source) -> Source:
+    """A picture with its transparency on black: what nobody painted may not change."""
+    if isinstance(mask, (str, os.PathLike)) and Path(mask).is_file():
+        try:
+            with Image.open(mask) as picture:
+                mask = picture.copy() if picture.has_transparency_data else mask
+        except (OSError, ValueError):
+            return mask  # which is told of where it is read again
+    if not isinstance(mask, Image.Image) or not mask.has_transparency_data:
+        return mask
+    layer = mask.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer).convert("RGB")
 
 
 def check_amounts(grow: Any, feather: Any, size: tuple[int, int]) -> tuple[int, int]:
@@ -106,7 +159,11 @@ def feathered(mask: Tensor, pixels: int) -> Tensor:
 
     A pixel that is further than that from the mask (in columns and in rows) is exactly 0.
     """
-    return torch.stack([mask, *(_widest(mask, reach) for reach in range(1, pixels + 1))]).mean(0)
+    total, ring = mask.clone(), mask
+    for _ in range(pixels):
+        ring = _widest(ring, 1)
+        total += ring
+    return total / (pixels + 1)
 
 
 def on_latents(mask: Tensor, size: tuple[int, int]) -> Tensor:
@@ -127,4 +184,5 @@ def blended(source: Tensor, edited: Tensor, mask: Tensor) -> Tensor:
 
 
 def _widest(mask: Tensor, reach: int) -> Tensor:
-    return nn.functional.max_pool2d(mask, 2 * reach + 1, stride=1, padding=reach)
+    rows = nn.functional.max_pool2d(mask, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+    return nn.functional.max_pool2d(rows, (1, 2 * reach + 1), stride=1, padding=(0, reach))

@@ -15,7 +15,7 @@ from renoise.core.progress import Progress
 from renoise.core.query import Job, Query
 from renoise.core.regrid import regrid
 from renoise.core.trajectory import Trajectory
-from renoise.editing import Editable, edited_scene
+from renoise.editable import Editable, edited_scene
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.families import DESCRIPTIONS, TEXTS
 from renoise.pipelines.known_steps import refuse_other_steps

@@ -286,3 +286,11 @@ def test_a_sampler_that_shrinks_the_picture_is_refused() -> None:
     table = TABLES["ddim"]()
     with pytest.raises(ValueError, match="agree with no kind of prediction that is known"):
         clean_estimate(StepTable(**{**vars(table), "a": table.a * 0.9}))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_flows_of_few_steps_are_known_as_such(steps: int) -> None:
+    table = made("FlowMatchEulerDiscreteScheduler", steps)
+    estimate = clean_estimate(table)
+    torch.testing.assert_close(estimate.of_z, torch.ones(steps, dtype=torch.float64))
+    torch.testing.assert_close(estimate.of_m, -table.sigma)

@@ -18,7 +18,7 @@ from diffusers import (
 
 import renoise
 from renoise.core.settings import EditLosses, Region, Settings, window
-from renoise.editing import edited_scene
+from renoise.editable import edited_scene
 from tests.helpers import tiny, tiny_flow
 from tests.helpers.kinds import FLOW, KINDS, UNETS, embeddings, inverted, pictures, scene, settings, size_of
 

@@ -39,7 +39,8 @@ def check(pipe: Any, recipe: Recipe, *, edits: bool = True) -> None:
     if edits:
         inversion = invert(pipe, grey, text, progress=Progress(), **recipe.invert)
         with suppress(Cancelled):
-            inversion.edit(text, progress=_stopping(), **recipe.edit)
+            # a mask has the shape of the pictures, not of this one
+            inversion.edit(text, progress=_stopping(), **{**recipe.edit, "mask": None})
 
 
 def _stopping() -> Progress:

@@ -46,13 +46,13 @@ class CleanEstimate:
 
 
 def prediction_kinds(alpha: Tensor, sigma: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
-    """c1 and c2 of (3) at these levels for noise, v, clean latent and flow, in this order."""
+    """c1 and c2 of (3) at these levels for noise, flow, v and clean latent, in this order."""
     one, power = torch.ones_like(alpha), alpha.square() + sigma.square()
     return (
         (1 / alpha, -sigma / alpha),
+        (one, -sigma),
         (alpha / power, -sigma / power.sqrt()),
         (0 * one, one),
-        (one, -sigma),
     )
 
 
@@ -68,19 +68,20 @@ def clean_estimate(table: StepTable) -> CleanEstimate:
             "this scheduler does not tell the noise level of its latents, because it has no forward process "
             "(add_noise or scale_noise): only a plain edit works, without preserve, strength, mask and the like"
         )
-    # the level to which the last step leads is not in the table; where there are others, they decide
+    # the level to which the last step leads is not in the table: about 1, and for schedules of one step that has to do
     after = torch.cat([alpha[1:], torch.ones(1, dtype=alpha.dtype)])
     rows = slice(0, len(table) - 1) if len(table) > 1 else slice(0, 1)
-    best, error = None, _TOLERANCE
+    fitting: list[tuple[float, CleanEstimate]] = []
     for of_z, of_m in prediction_kinds(alpha, sigma):
         clean = table.b / of_m
         kept = table.a - clean * of_z
-        wrong = ((clean + kept * alpha - after) / after)[rows].abs().max().item()
-        if wrong < error:
-            best, error = CleanEstimate(of_z, of_m), wrong
-    if best is None:
+        wrong = (clean + kept * alpha - after).abs() / after
+        if wrong[rows].max() < _TOLERANCE:
+            fitting.append((wrong[-1].item(), CleanEstimate(of_z, of_m)))
+    if not fitting:
         raise ValueError(
             "the steps of this sampler agree with no kind of prediction that is known (noise, v, clean latent, flow): "
             "only a plain edit works, without preserve, strength, mask and the like"
         )
-    return best
+    # at pure noise (alpha = 0) some kinds fit alike, and the last step tells them apart
+    return min(fitting, key=lambda fit: round(fit[0], 4))[1]

@@ -22,8 +22,8 @@ from renoise.apps.studio.pictures import Source, decoded, encoded
 from renoise.apps.studio.words import Scores, noise_share
 from renoise.core.progress import Progress
 from renoise.core.trajectory import Trajectory
-from renoise.editing import Editable
-from renoise.editing import Found as Way
+from renoise.editable import Editable
+from renoise.editable import Found as Way
 from renoise.record import Record
 
 __all__ = ["Found", "Made", "edit", "invert", "open_saved"]
