@@ -5,8 +5,8 @@
     python -m benchmarks.editing --docs-only               # table, plot and sheets again, from the records
 
 The edits are those of `benchmarks.natural_edits`, one of the concept and one of the style for each picture.  Records,
-one row per edit, go to benchmarks/results/editing-*.csv, whole methods at a time: an interrupted run continues when the
-same command is given again.  Edited pictures go to build/editing, for the sheets of the worst cases.
+one row per edit, go to benchmarks/results/editing-*.csv, one sampler and seed at a time: an interrupted run continues
+there when the same command is given again.  Edited pictures go to build/editing, for the sheets of the worst cases.
 """
 
 from __future__ import annotations
@@ -23,17 +23,22 @@ from benchmarks import editing_report, pictures
 from benchmarks.edit_methods import SAMPLERS, Batch, EditMethod, edit_methods
 from benchmarks.natural_edits import NaturalEdit, natural_edits
 from renoise import images, metrics, models
+from renoise.core import gate
+from renoise.edit_controls import PRESERVE
+from renoise.editing import AUTO_SHARE
 from renoise.evaluation.records import Records, Row, fingerprint
 from renoise.judge import Judge
 from renoise.pipelines.adapter import Adapter
 
 ROOT = Path(__file__).parents[1]
-SHOWN = ROOT / "build/editing"
+SHOWN = ROOT / "build/editing"  # of each split
 BATCH = 32
 CLOSE = 0.06
 """A pixel stays if no channel moves by more than this."""
 MANY_STEPS = 60
 """How many pictures many-step models edit at most: a picture takes them ten times as long."""
+
+_CONSTANTS = f"dial {PRESERVE}, power {gate.POWER}, top {gate.TOP}, automatic {AUTO_SHARE}"
 
 
 def score(edits: Sequence[NaturalEdit], source: Tensor, trip: Tensor, new: Tensor, judge: Judge) -> dict[str, Tensor]:
@@ -91,7 +96,7 @@ def measure(args: argparse.Namespace, records: Records) -> None:
         numbers = numbers[:count]
         for seed in range(args.seeds if few_step else 1):
             depends = {
-                method.name: f"{method.name}; {sampler}; {len(numbers)} pictures; weights {weights}"
+                method.name: f"{method.name}; {sampler}; {len(numbers)} pictures; weights {weights}; {_CONSTANTS}"
                 for method in edit_methods(sampler)
             }
             todo = [
@@ -104,13 +109,16 @@ def measure(args: argparse.Namespace, records: Records) -> None:
             with tqdm(total=len(numbers) * 2 * len(todo), desc=f"{name}, seed {seed}", unit="edit") as bar:
                 for start in range(0, len(numbers), BATCH):
                     chosen = numbers[start : start + BATCH]
-                    _measure_batch(pipe, name, seed, held_out.pixels[chosen], edits, chosen, todo, judge, rows, bar)
+                    _measure_batch(
+                        pipe, args.split, name, seed, held_out.pixels[chosen], edits, chosen, todo, judge, rows, bar
+                    )
             for method in todo:
                 records.add(depends[method.name], rows[method.name])
 
 
 def _measure_batch(
     pipe: object,
+    split: str,
     name: str,
     seed: int,
     source: Tensor,
@@ -139,7 +147,7 @@ def _measure_batch(
         for method in methods:
             new, passes = method.make(batch)
             scores = {key: values.tolist() for key, values in score(mine, source, trip, new, judge).items()}
-            _keep(new, name, seed, method, mine)
+            _keep(new, split, name, seed, method, mine)
             for number, edit in enumerate(mine):
                 rows[method.name].append(
                     {
@@ -158,7 +166,7 @@ def _measure_batch(
             bar.update(len(mine))
 
 
-def _keep(new: Tensor, name: str, seed: int, method: EditMethod, edits: Sequence[NaturalEdit]) -> None:
+def _keep(new: Tensor, split: str, name: str, seed: int, method: EditMethod, edits: Sequence[NaturalEdit]) -> None:
     folder = (
         SHOWN / name.replace(", ", "-").replace(" ", "-") / str(seed) / method.name.replace(", ", "-").replace(" ", "-")
     )
@@ -181,7 +189,7 @@ def main() -> None:
     if not args.docs_only:
         measure(args, records)
     docs = ROOT / "docs" if args.output == ROOT / "benchmarks/results" else args.output
-    print(editing_report.write(records.rows(), docs, SHOWN))
+    print(editing_report.write(records.rows(), docs, args.split, SHOWN / args.split))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from benchmarks import pictures
 from renoise import images
-from renoise.evaluation.plots import looks
 from renoise.evaluation.tables import DRAWS, Block, column, markdown, with_interval
 from renoise.figures import sheet
 from renoise.metrics import interval
@@ -19,10 +18,33 @@ __all__ = ["folder_of", "write"]
 
 BASE = "swap, default preset"
 KINDS = ("concept", "style")
+# Colours of Okabe and Ito, which are distinct with any colour vision, and a marker each for print without colour.
+_LOOKS = {
+    "prompt swap": ("#000000", "o"),
+    "SDEdit": ("#E69F00", "P"),
+    "edit-friendly": ("#009E73", "^"),
+    "FlowEdit form": ("#CC79A7", "v"),
+    "no source prompt": ("#56B4E9", "<"),
+    "fading (null)": ("#999999", "s"),
+    "ours, drawn": ("#0072B2", "D"),
+    "ours, inverted": ("#D55E00", "o"),
+}
 
 
-def write(rows: Sequence[dict[str, str]], docs: Path, shown: Path) -> str:
-    """Writes docs/editing-table.md and the pictures; returns the table."""
+def write(rows: Sequence[dict[str, str]], docs: Path, split: str, shown: Path) -> str:
+    """Writes docs/editing-table.md and the pictures; returns the table.
+
+    Args:
+        rows: records, those of the default swap among them.
+        docs: folder of the page.
+        split: of the held-out pictures.
+        shown: folder of the edited pictures.
+
+    Raises:
+        ValueError: there are no records of the default swap, against which all is compared.
+    """
+    if not any(row["method"] == BASE for row in rows):
+        raise ValueError(f"there are no records of {BASE!r}, against which all is compared: measure it too")
     parts = [
         "# Editing: the table\n\nWritten by `python -m benchmarks.editing`. [What the columns mean](editing.md).\n"
     ]
@@ -40,15 +62,15 @@ def write(rows: Sequence[dict[str, str]], docs: Path, shown: Path) -> str:
     pictures_.mkdir(parents=True, exist_ok=True)
     (docs / "editing-table.md").write_text(page)
     _plot(rows, pictures_ / "editing.png")
-    _worst(rows, shown, pictures_)
+    _worst(rows, split, shown, pictures_)
     return page
 
 
 def _line(name: str, block: Block, base: Block) -> dict[str, str]:
     by_key = {_key(row): row for row in base}
-    change = [float(row["hit"]) - float(by_key[_key(row)]["hit"]) for row in block]
+    change = _by_picture(block, lambda row: float(row["hit"]) - float(by_key[_key(row)]["hit"]))
     low, high = interval(change, draws=DRAWS)
-    same, base_same = column(block, "same"), column(base, "same")
+    same, base_same = (_by_picture(part, lambda row: float(row["same"])) for part in (block, base))
     return {
         "method": name,
         "passes": str(int(max(column(block, "passes")))),
@@ -64,6 +86,14 @@ def _line(name: str, block: Block, base: Block) -> dict[str, str]:
         "PSNR": _both(block, "psnr", 1),
         "SSIM": _both(block, "ssim", 2),
     }
+
+
+def _by_picture(block: Block, value: Callable[[dict[str, str]], float]) -> list[float]:
+    """The mean of a value for each picture, since its edits and seeds are no independent draws."""
+    found: dict[str, list[float]] = {}
+    for row in block:
+        found.setdefault(row["picture"], []).append(value(row))
+    return [statistics.mean(values) for values in found.values()]
 
 
 def _of(block: Block, kind: str) -> Block:
@@ -86,10 +116,9 @@ def _plot(rows: Sequence[dict[str, str]], path: Path) -> None:
     from matplotlib import pyplot
 
     samplers = list(dict.fromkeys(row["sampler"] for row in rows))
-    style = looks(list(dict.fromkeys(row["family"] for row in rows)))
     figure, axes = pyplot.subplots(1, len(samplers), figsize=(5.4 * len(samplers), 4.8), squeeze=False)
     for axis, sampler in zip(axes[0], samplers, strict=True):
-        for family, (colour, marker, thick) in style.items():
+        for family, (colour, marker) in _LOOKS.items():
             blocks: dict[str, Block] = {}
             for row in rows:
                 if row["sampler"] == sampler and row["family"] == family:
@@ -106,7 +135,9 @@ def _plot(rows: Sequence[dict[str, str]], path: Path) -> None:
                 axis.errorbar(x, y, spread[1], spread[0], color=colour, marker=marker, linewidth=0.8)
             if points:
                 xs, ys = zip(*sorted(points), strict=True)
-                axis.plot(xs, ys, color=colour, marker=marker, linewidth=2 if thick else 1, label=family)
+                axis.plot(
+                    xs, ys, color=colour, marker=marker, linewidth=2 if family.startswith("ours") else 1, label=family
+                )
         axis.set_title(sampler)
         axis.set_xlabel("share of the object's pixels that stay")
         axis.set_ylabel("edits that hit")
@@ -117,20 +148,19 @@ def _plot(rows: Sequence[dict[str, str]], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _worst(rows: Sequence[dict[str, str]], shown: Path, folder: Path, count: int = 12) -> None:
+def _worst(rows: Sequence[dict[str, str]], split: str, shown: Path, folder: Path, count: int = 12) -> None:
     """Sheets of the first sampler: the edits of each of our points that changed most of the picture, worst first."""
-    first, split = rows[0]["sampler"], pictures.load("test")
+    first, held_out = rows[0]["sampler"], pictures.load(split)
     for dial in ("balanced", "faithful"):
         block = [row for row in rows if row["method"] == f"{dial}, inverted" and row["sampler"] == first]
         block = [row for row in block if row["seed"] == "0" and _file(row, shown).exists()]
         tiles: list[Image.Image] = []
         words: list[str] = []
         for row in sorted(block, key=lambda row: float(row["psnr"]))[:count]:
-            tiles += [images.to_pil(split.pixels[int(row["picture"])][None])[0], images.open_image(_file(row, shown))]
-            words += [
-                row["from"],
-                f"{row['to']}: {'hit' if float(row['hit']) else 'miss'}, {float(row['psnr']):.1f} dB",
-            ]
+            source = images.to_pil(held_out.pixels[int(row["picture"])][None])[0]
+            tiles += [source, images.open_image(_file(row, shown))]
+            judged = "hit" if float(row["hit"]) else "miss"
+            words += [row["from"], f"{row['to']}: {judged}, {float(row['psnr']):.1f} dB"]
         if tiles:
             sheet(tiles, words, columns=8, side=112).save(folder / f"editing-worst-{dial}.png")
 

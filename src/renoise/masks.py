@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from renoise.core.checks import shown, whole
+from renoise.core.gate import TOP
 from renoise.images import Box, ImageError, Source, open_image
 
 __all__ = [
@@ -173,7 +174,7 @@ def on_latents(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
 def from_evidence(evidence: Tensor, size: tuple[int, int], share: float) -> Tensor:
     """Where the evidence of `renoise.core.gate` exceeds a share of its 98th percentile, in pixels, 0 or 1."""
-    top = torch.quantile(evidence.flatten(1), 0.98, dim=1).view(-1, 1, 1, 1)
+    top = torch.quantile(evidence.flatten(1), TOP, dim=1).view(-1, 1, 1, 1)
     smooth = nn.functional.interpolate(evidence / top.clamp(min=1e-12), size, mode="bilinear", align_corners=False)
     return (smooth > share).float()
 

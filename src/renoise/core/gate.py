@@ -20,10 +20,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Evidence", "soft_gate"]
+__all__ = ["POWER", "TOP", "Evidence", "soft_gate"]
 
-_TOP = 0.98
-_POWER = 8
+TOP = 0.98
+POWER = 8
 
 
 class Evidence:
@@ -59,6 +59,6 @@ def soft_gate(evidence: Tensor, preserve: float) -> Tensor:
     """
     if preserve == 0:
         return torch.ones_like(evidence)
-    top = torch.quantile(evidence.flatten(1), _TOP, dim=1).view(-1, 1, 1, 1)
+    top = torch.quantile(evidence.flatten(1), TOP, dim=1).view(-1, 1, 1, 1)
     s = evidence.clamp(min=torch.finfo(evidence.dtype).tiny)
-    return 1 / (1 + (preserve * top / s) ** _POWER)
+    return 1 / (1 + (preserve * top / s) ** POWER)
