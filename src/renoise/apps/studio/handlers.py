@@ -21,8 +21,8 @@ from renoise.apps.studio.sessions import Result, Session
 from renoise.core.progress import Progress
 
 if TYPE_CHECKING:
+    from renoise.apps.studio.fields import Fields
     from renoise.apps.studio.offers import Offer
-    from renoise.apps.studio.page import Fields
     from renoise.apps.studio.server import Server
 
 __all__ = ["Handlers"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from renoise import models
 from renoise.apps.studio import markup, views
 from renoise.apps.studio.captions import vocabulary
 from renoise.apps.studio.examples import STATIC
+from renoise.apps.studio.fields import Fields
 from renoise.apps.studio.handlers import Handlers
 from renoise.apps.studio.offers import offers
 from renoise.apps.studio.pictures import Limits
@@ -76,33 +76,6 @@ def surface(name: str, value: str = "", *events: str) -> gr.HTML:
     told = ", ".join(f"'{event}'" for event in events)
     mount = f"window.studio.mount('{name}', element, trigger, watch, [{told}]);"
     return gr.HTML(value, elem_id=f"{name}-part", js_on_load=mount, apply_default_css=False)
-
-
-@dataclass(frozen=True)
-class Fields:
-    """Everything on the page that a handler reads or writes, by what it is."""
-
-    key: Any
-    source: Any
-    caption: Any
-    guesses: Any
-    preset: Any
-    preset_line: Any
-    advanced: tuple[Any, ...]
-    invert: Any
-    stop: Any
-    status: Any
-    tabs: Any
-    stage: Any
-    grid: Any
-    report: Any
-    history: Any
-    base: Any
-    prompts: Any
-    controls: tuple[Any, ...]
-    painter: Any
-    edit: Any
-    take: Any
 
 
 def built(pipe: Any, server: Server) -> gr.Blocks:
