@@ -139,10 +139,7 @@ def _session(ray: Any, machines: Machines) -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     """What an error of Ray is about: the error that was raised in the worker, where that is known."""
-    inner: BaseException | None = error
-    while inner is not None:
-        cause = getattr(inner, "cause", None) or inner.__cause__
-        if cause is None or cause is inner:
-            break
-        inner = cause
-    return str(inner).strip().splitlines()[-1]
+    said, inner = str(error), error
+    while (cause := getattr(inner, "cause", None) or inner.__cause__) is not None and cause is not inner:
+        said, inner = str(cause).strip() or said, cause  # the innermost that says anything
+    return said.strip().splitlines()[-1]
