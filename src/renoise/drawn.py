@@ -54,8 +54,10 @@ def edit(
     With few-step models that is 8 passes and no inversion. It reconstructs nothing, and every seed gives another edit.
     With the source prompt as prompt, the picture comes back as the auto-encoder gives it back.
 
+    `pipe`, `image`, `size`, `driver` and `pipe_kwargs` are those of `renoise.invert`; `negative_prompt`, `preserve`,
+    `strength`, `source_guidance`, the three of the mask and `progress` are those of `renoise.Inversion.edit`.
+
     Args:
-        pipe, image, size, driver, pipe_kwargs: as for `renoise.invert`.
         source_prompt: what the picture shows; one for all pictures, or one each. "" where nobody can say.
         prompt: what it shall show, likewise. Several prompts for one picture are several edits.
         preset: as for `renoise.invert`; only its number of steps and its guidance scales are read.
@@ -63,8 +65,6 @@ def edit(
         guidance_scale: under the new prompt; 1 means no guidance. The source prompt is asked about with the preset's
             ``inversion_guidance_scale``.
         seed: of the noise.
-        negative_prompt, preserve, strength, source_guidance, mask, mask_grow, mask_feather, progress: as for
-            `renoise.Inversion.edit`.
 
     Returns:
         As `renoise.Inversion.edit`.

@@ -74,7 +74,8 @@ def replaying(
     Args:
         source: the pictures that were inverted.
         found: their trajectory.
-        negative_prompt, guidance_scale: of the call, as in `renoise.Inversion.replaying`.
+        negative_prompt: of the call, as in `renoise.Inversion.replaying`.
+        guidance_scale: likewise.
 
     Yields:
         All that the call needs beside a prompt.
