@@ -201,6 +201,26 @@ class Page:
         self.tab.click("#invert")
         self.message("Inverted.", "done:not([data-old])")
 
+    def invert_for_long(self) -> None:
+        """Begins an inversion of minutes, and waits until passes have been made and the rest is foreseen.
+
+        A press that hits nothing, since the page moved under it while it was drawn, is repeated, as a person would.
+        """
+        steps = self.tab.get_by_label("Steps", exact=True)
+        if not steps.is_visible():
+            self.tab.get_by_text("More settings").click()
+        steps.fill("400")
+        steps.press("Tab")
+        stop = self.tab.locator("#stop")
+        for _ in range(3):
+            self.tab.click("#invert")
+            end = time.monotonic() + 10
+            while not stop.is_enabled() and time.monotonic() < end:
+                self.tab.wait_for_timeout(50)
+            if stop.is_enabled():
+                break
+        self.tab.wait_for_selector("#status:has-text('about')")
+
     def paint(self) -> None:
         """Chooses a painted mask, and waits until one can paint."""
         self.tab.get_by_text("painted", exact=True).click()

@@ -160,10 +160,7 @@ def test_stop_ends_an_inversion_within_a_pass_and_leaves_what_was_there(page: Op
     opened.example()
     opened.invert()
     before = opened.file("inversion-1-reconstruction.png")
-    opened.tab.get_by_text("More settings").click()
-    opened.tab.get_by_label("Steps", exact=True).fill("400")
-    opened.tab.click("#invert")
-    opened.tab.wait_for_selector("#status:has-text('about')")  # passes have been made, and the rest is foreseen
+    opened.invert_for_long()
     began = time.monotonic()
     opened.tab.click("#stop")
     opened.message("Inverting was stopped after")

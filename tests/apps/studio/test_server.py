@@ -134,10 +134,7 @@ def test_the_place_in_the_queue_is_shown_and_can_be_left(page: Open) -> None:
     first, then = page(), page()
     for opened in (first, then):
         opened.example()
-        opened.tab.get_by_text("More settings").click()
-    first.tab.get_by_label("Steps", exact=True).fill("400")
-    first.tab.click("#invert")
-    first.tab.wait_for_selector("#status [role=progressbar]")
+    first.invert_for_long()
     then.tab.click("#invert")
     then.message("You are number 2 in the queue")
     then.shot("queue")
@@ -155,11 +152,7 @@ def test_closing_a_tab_in_the_middle_leaves_nothing(page: Open, studio: Studio) 
     opened.invert()
     key = opened.key
     assert asked(f"{studio.url}studio/{key}/inversion-1-original.png")[0] == 200
-    opened.tab.get_by_text("More settings").click()
-    opened.tab.get_by_label("Steps", exact=True).fill("400")
-    opened.tab.click("#invert")
-    opened.tab.wait_for_selector("#status:has-text('pass')")
-    opened.tab.wait_for_selector("#status:has-text('about')")
+    opened.invert_for_long()
     opened.tab.close()
     # its session goes, and with it what it held; the model is free for the next one
     until(lambda: asked(f"{studio.url}studio/{key}/inversion-1-original.png")[0] == 404, 60, "the end of the session")
@@ -199,10 +192,7 @@ def middle_of_an_inversion(studio: Studio, chromium: Any) -> Any:
     context = chromium.new_context()
     opened = Page(context.new_page(), studio.url)
     opened.example()
-    opened.tab.get_by_text("More settings").click()
-    opened.tab.get_by_label("Steps", exact=True).fill("400")
-    opened.tab.click("#invert")
-    opened.tab.wait_for_selector("#status:has-text('about')")
+    opened.invert_for_long()
     return context
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,10 @@ class Server:
         server = uvicorn.Server(config)
         # pages that are still open when the server ends are no errors
         logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
+        if find_spec("matplotlib") is not None:
+            import matplotlib
+
+            matplotlib.get_backend()  # gradio asks for it at its first event, which is half a second of imports
         return server
 
 
