@@ -41,6 +41,7 @@ def names(folder: Path) -> list[str]:
 # --- every picture once ---
 
 
+@pytest.mark.slow
 def test_killed_at_every_point_and_started_again(source: Path, tmp_path: Path) -> None:
     whole = batches.batch(tmp_path / "whole", source)
     fill_all(whole, killed.work)

@@ -84,15 +84,17 @@ def test_batches_and_parts_of_the_data_give_the_same_pictures(pipe: Any, cases: 
 def test_an_interrupted_run_goes_on(
     pipe: Any, cases: list[pie.Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = Work(tmp_path / "out")
+    work, done = Work(tmp_path / "out"), []
 
-    def interrupt(done: int) -> None:
-        if done and len(work.made.rows()) == 2:
+    def interrupt(count: int) -> None:
+        done.append(count)
+        if sum(done) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         make(pipe, cases, [PLAIN], work, interrupt)
     before = work.made.rows()
+    assert len(before) == 2
     times = [work.picture("plain", case, "edit").stat().st_mtime_ns for case in cases[:2]]
     told: list[int] = []
     calls = counted(monkeypatch, "run")

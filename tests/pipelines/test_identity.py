@@ -45,7 +45,7 @@ def changed(weight: torch.Tensor) -> Iterator[torch.Tensor]:
         weight.copy_(before)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 def test_any_parameter_that_is_scaled_by_three_percent_is_noticed(dtype: torch.dtype) -> None:
     made_with, pipe = identity(tiny.sd()), tiny.sd().to(dtype)
     for name, weight in pipe.unet.named_parameters():
@@ -77,7 +77,7 @@ def test_what_was_missed_before_is_noticed(change: str) -> None:
     assert f"other weights in {part}" in str(difference(made_with, pipe))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), pytest.param(float("inf"), marks=pytest.mark.slow)])
 def test_nan_in_any_parameter_is_noticed(value: float) -> None:
     made_with, pipe = identity(tiny.sd()), tiny.sd()
     for name, weight in pipe.unet.named_parameters():
