@@ -1,17 +1,19 @@
-"""Stage 8: the flow-matching model. A stock SD3 transformer that predicts velocities, on emoji's text encoder.
+"""Stage 6b: the flow-matching model. A stock SD3 transformer that predicts velocities, on emoji's text encoder.
 
     python -m training.flow --work WORK
 
 The text encoder of stage 6 is taken as it is. StableDiffusion3Pipeline asks two CLIP encoders (here the same one twice)
 and T5, in whose absence it appends 256 tokens of zeros to each caption. SD3 gives text no positions, so these tokens
-are alike in every layer, and one of them whose attention weighs 256-fold is as good as all (`counted`): a picture costs
-64 + 25 tokens in training. Writes WORK/flow/checkpoint.safetensors (resumable); training/export.py makes the pipeline.
+are alike in every layer, and one of them whose attention weighs 256-fold is as good as all (`Counted`): a picture costs
+64 + 25 tokens in training. Writes WORK/flow/checkpoint.safetensors (resumable); --export FOLDER writes
+the pipeline, and DiffusionPipeline.from_pretrained(FOLDER, text_encoder_3=None, tokenizer_3=None) loads it.
 """
 
 import argparse
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,19 +22,17 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
-    UNet2DConditionModel,
 )
 from diffusers.models.attention_processor import Attention
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from training.fused import fuse
 from training.loop import DEVICE, Run, fast_precision, keep_memory, load_average, train
-from training.pictures import caption, load_split, varied_caption
+from training.pictures import caption, load_rows, varied_caption
 from training.text_to_emoji import (
     WIDTH,
     autoencoder_folder,
-    build_scheduler,
     cached_latents,
     latent_channels,
     load_emoji,
@@ -45,8 +45,13 @@ SHIFT = 3.0  # of the sampler and of the timesteps trained
 BLANKS = (1, 256)  # tokens of zeros: for max_sequence_length=1, which saves time, and as the pipeline does by itself
 
 
-def build_transformer(channels: int, heads: int = HEADS, blocks: int = BLOCKS) -> SD3Transformer2DModel:
-    """For latents of so many channels. Every block starts as the identity and the whole as zero (adaLN-Zero, DiT)."""
+def build_transformer(
+    channels: int, heads: int = HEADS, blocks: int = BLOCKS, width: int = WIDTH
+) -> SD3Transformer2DModel:
+    """For latents of so many channels and a text encoder of this width.
+
+    Every block starts as the identity and the whole as zero (adaLN-Zero of DiT, Peebles and Xie 2023).
+    """
     transformer = SD3Transformer2DModel(
         sample_size=16,
         pos_embed_max_size=8,
@@ -56,9 +61,9 @@ def build_transformer(channels: int, heads: int = HEADS, blocks: int = BLOCKS) -
         num_layers=blocks,
         num_attention_heads=heads,
         attention_head_dim=HEAD,
-        joint_attention_dim=2 * WIDTH,
+        joint_attention_dim=2 * width,
         caption_projection_dim=heads * HEAD,
-        pooled_projection_dim=2 * WIDTH,
+        pooled_projection_dim=2 * width,
     )
     for name, layer in transformer.named_modules():
         if isinstance(layer, nn.Linear):
@@ -96,7 +101,7 @@ class Counted:
         encoder_hidden_states: Tensor,
         attention_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        places, (batch, tokens, width) = hidden_states.shape[1], encoder_hidden_states.shape
+        (batch, places), tokens = hidden_states.shape[:2], encoder_hidden_states.shape[1]
 
         def by_head(own: Tensor, added: Tensor) -> Tensor:
             return torch.cat([own, added], 1).view(batch, places + tokens, attn.heads, -1).transpose(1, 2)
@@ -112,47 +117,31 @@ class Counted:
         return attn.to_out[0](own), added if attn.context_pre_only else attn.to_add_out(added)
 
 
-def counted(transformer: SD3Transformer2DModel) -> Counted:
-    """Gives the transformer an attention whose last text token stands for many; the weights stay as they are."""
-    processor = Counted()
-    transformer.set_attn_processor(processor)
-    return processor
-
-
-def encode(encoder: CLIPTextModelWithProjection, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What StableDiffusion3Pipeline makes of captions with one token of zeros, and what emoji's UNet takes."""
+def encode(encoder: CLIPTextModelWithProjection, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """What StableDiffusion3Pipeline makes of captions, with one token of zeros: (N, 25, 512) and pooled (N, 512)."""
     found = encoder(ids, output_hidden_states=True)
     states, pooled = found.hidden_states[-2], found.text_embeds
-    return F.pad(torch.cat([states, states], -1), (0, 0, 0, 1)), torch.cat([pooled, pooled], -1), found.last_hidden_state
+    return F.pad(torch.cat([states, states], -1), (0, 0, 0, 1)), torch.cat([pooled, pooled], -1)
 
 
-class Teacher:
-    """emoji's UNet, asked for velocities at flow-matching times.
+@torch.no_grad()
+def spread_of(encoder: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer, captions: list[str]) -> dict[str, Tensor]:
+    """Mean and standard deviation of each feature of the captions' tokens.
 
-    The latent (1 - t) x + t e, scaled to unit variance, is what the UNet saw in training at the timestep of the same
-    ratio of signal to noise. Its e determines x, and so the velocity e - x.
+    SD3 takes them before the last layer's norm: here they have a standard deviation of 18, and single ones reach 340.
+    Training standardises them, and `folded` puts that into the weights.
     """
+    context = torch.cat([encode(encoder, token_ids(tokenizer, [text]).to(DEVICE))[0][0, :-1] for text in captions])
+    return {"mean": context.mean(0).cpu(), "std": context.std(0).cpu()}
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
-        self.unet = unet
-        levels = build_scheduler().alphas_cumprod.double()
-        self.known = (0.5 * torch.log((1 - levels) / levels)).contiguous()  # log of noise to signal, rising
-        self.last = torch.sigmoid(self.known[-1]).item()
 
-    def timestep(self, t: Tensor) -> Tensor:
-        """The UNet's fractional timestep for flow-matching times in (0, last]."""
-        wanted = torch.logit(t.double())
-        right = torch.searchsorted(self.known, wanted).clamp(1, len(self.known) - 1)
-        low, high = self.known[right - 1], self.known[right]
-        return (right - 1 + ((wanted - low) / (high - low)).clamp(0, 1)).float()
-
-    @torch.no_grad()
-    def velocity(self, z: Tensor, t: Tensor, states: Tensor) -> Tensor:
-        """For ``t`` up to ``last``, the noisiest level that the UNet knows."""
-        time = t.view(-1, 1, 1, 1).to(z.device)
-        scaled = (z / torch.hypot(1 - time, time)).to(memory_format=torch.channels_last)
-        noise = self.unet(scaled, self.timestep(t).to(z.device), states).sample.float()
-        return noise - (z - time * noise) / (1 - time)
+@torch.no_grad()
+def folded(transformer: SD3Transformer2DModel, scale: dict[str, Tensor]) -> SD3Transformer2DModel:
+    """Has a transformer that was trained on standardised captions take them as the text encoder makes them."""
+    layer = transformer.context_embedder
+    layer.weight /= scale["std"]
+    layer.bias -= layer.weight @ scale["mean"]
+    return transformer
 
 
 def shifted(u: Tensor, shift: float = SHIFT) -> Tensor:
@@ -165,6 +154,7 @@ def load_flow(work: Path) -> StableDiffusion3Pipeline:
     _, text, tokenizer = load_emoji(work)
     transformer = build_transformer(latent_channels(work))
     load_average(work / "flow/checkpoint.safetensors", nn.ModuleDict({"transformer": transformer}))
+    folded(transformer, load_file(work / "flow/captions.safetensors"))
     return pipeline_of(transformer, text, tokenizer, AutoencoderKL.from_pretrained(autoencoder_folder(work)))
 
 
@@ -192,56 +182,70 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=300_000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--taught", type=float, default=0.0, help="share of a batch whose target is emoji's velocity")
+    parser.add_argument("--export", type=Path, help="write the newest checkpoint as a pipeline in 16 bit, and no more")
     args = parser.parse_args()
+    if args.export:
+        load_flow(args.work).to(torch.float16).save_pretrained(args.export)
+        return
     keep_memory()
     torch.manual_seed(0)
-    rows, latents = load_split(args.work, "train").rows, cached_latents(args.work, "train")
-    held_rows, held_latents = load_split(args.work, "validation").rows, cached_latents(args.work, "validation")
-    unet, text, tokenizer = load_emoji(args.work)
-    encoder = projected(text).to(DEVICE).requires_grad_(False)
-    teacher = Teacher(fuse(unet).to(DEVICE, memory_format=torch.channels_last).requires_grad_(False))
-    transformer = build_transformer(latents.shape[1]).to(DEVICE)
-    attention = counted(transformer)
+    splits = {name: (load_rows(args.work, name), cached_latents(args.work, name)) for name in ("train", "validation")}
+    _, text, tokenizer = load_emoji(args.work)
     run = Run(args.work / "flow", args.images, args.batch, args.learning_rate)
-    taught = round(args.taught * args.batch)
+    learn(run, build_transformer(latent_channels(args.work)), projected(text), tokenizer, splits)
 
-    def squared_error(
-        clean: Tensor, captions: list[str], t: Tensor, generator: torch.Generator, taught: int
-    ) -> Tensor:
-        """Of the predicted velocity, per picture; the first so many learn from the teacher where it knows the level."""
+
+def learn(
+    run: Run,
+    transformer: SD3Transformer2DModel,
+    encoder: CLIPTextModelWithProjection,
+    tokenizer: CLIPTokenizer,
+    splits: dict[str, tuple[list[dict[str, Any]], Tensor]],
+) -> None:
+    """Trains the transformer; ``splits`` are manifest rows and latents of "train" and "validation"."""
+    (rows, latents), (held_rows, held_latents) = splits["train"], splits["validation"]
+    encoder.to(DEVICE).requires_grad_(False)
+    transformer.to(DEVICE).train()
+    attention = Counted()
+    transformer.set_attn_processor(attention)
+    path = run.folder / "captions.safetensors"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(spread_of(encoder, tokenizer, [caption(row) for row in rows[:: 1 + len(rows) // 512]]), path)
+    scale = {name: value.to(DEVICE) for name, value in load_file(path).items()}
+
+    def squared_error(clean: Tensor, captions: list[str], t: Tensor, generator: torch.Generator) -> Tensor:
+        """Of the predicted velocity, per picture."""
         noise = torch.randn(clean.shape, generator=generator)
         time = t.view(-1, 1, 1, 1)
-        z, goal = ((1 - time) * clean + time * noise).to(DEVICE), (noise - clean).to(DEVICE)
+        z = ((1 - time) * clean + time * noise).to(DEVICE)
         with fast_precision():
             with torch.no_grad():
-                context, pooled, states = encode(encoder, token_ids(tokenizer, captions).to(DEVICE))
-                chosen = (t[:taught] <= teacher.last).nonzero().flatten()
-                if len(chosen):
-                    goal[chosen] = teacher.velocity(z[chosen], t[chosen], states[chosen])
+                context, pooled = encode(encoder, token_ids(tokenizer, captions).to(DEVICE))
+                context = (context - scale["mean"]) / scale["std"]
             predicted = transformer(z, context, pooled, 1000 * t.to(DEVICE)).sample
-        return (predicted.float() - goal).square().mean((1, 2, 3))
+        return (predicted.float() - (noise - clean).to(DEVICE)).square().mean((1, 2, 3))
 
     def loss_of(step: int) -> dict[str, Tensor]:
         generator, rng = torch.Generator().manual_seed(step), random.Random(step)
         index = torch.randint(len(rows), (run.batch,), generator=generator)
         attention.count = rng.choice(BLANKS)
-        t = shifted(spread(run.batch, generator))[torch.randperm(run.batch, generator=generator)]
         captions = [varied_caption(rows[i], rng) for i in index.tolist()]
-        return {"loss": squared_error(latents[index], captions, t, generator, taught).mean()}
+        return {
+            "loss": squared_error(latents[index], captions, shifted(spread(run.batch, generator)), generator).mean()
+        }
 
     @torch.no_grad()
     def evaluate() -> dict[str, float]:
-        """Squared error of the velocity of validation pictures at two times: the object is decided at the later one."""
+        """Of validation pictures at two times: the object is decided at the later one, and the earlier is detail."""
         attention.count = BLANKS[-1]
-        captions = [caption(row) for row in held_rows[:256]]
-        errors = {
-            f"validation_error_{t}": squared_error(
-                held_latents[:256], captions, torch.full((256,), t), torch.Generator().manual_seed(0), 0
+        clean, captions = held_latents[:256], [caption(row) for row in held_rows[:256]]
+        return {
+            f"validation_error_{t}": float(
+                squared_error(clean, captions, torch.full((len(clean),), t), torch.Generator().manual_seed(0)).mean()
             )
             for t in (0.5, 0.9)
         }
-        return {name: float(error.mean()) for name, error in errors.items()}
 
     train(run, nn.ModuleDict({"transformer": transformer}), loss_of, evaluate)
 
