@@ -164,6 +164,6 @@ def test_what_is_saved_is_a_stock_pipeline_that_can_be_inverted(tmp_path: Path) 
         generator=torch.Generator().manual_seed(0),
     ).images
     assert drawn.shape == (2, 3, 32, 24)
-    found = renoise.invert(loaded, to_pil(drawn), ["cat, noto style", "dog"], preset="flow", num_inference_steps=6)
+    found = renoise.invert(loaded, to_pil(drawn), ["cat, noto style", "dog"], preset="flow")
     again = found.regenerate(found.scene)
-    assert psnr(again, found.round_trip()).min() > 40
+    assert psnr(again, found.round_trip()).min() > 50
