@@ -1,7 +1,8 @@
-"""Measures the newest checkpoints of stages 6 and 7, before they are exported: what the judge finds in their pictures.
+"""Measures the newest checkpoints of stages 6, 6b and 7, before their export: what the judge finds in their pictures.
 
     python -m training.measure --work WORK --model emoji --prompts 512
     python -m training.measure --work WORK --model emoji-turbo --scheduler LCMScheduler --sheet sheet.png
+    python -m training.measure --work WORK --model emoji-flow --blanks 1
 
 Draws the prompts of the training split in benchmarks/pictures and all pairs of concept and style of a held-out split
 by the stock pipeline, picture i from seed i. The judge was trained at 64 pixels: it is fed the mean of 2x2 pixels.
@@ -23,51 +24,60 @@ from renoise.figures import sheet
 from renoise.images import to_pil
 from renoise.judge import SIZE
 from training.export import load_pipeline, load_turbo, turbo_scheduler
+from training.flow import load_flow
 from training.fused import fuse
 from training.held_out import FOLDER
 from training.loop import DEVICE, fast_precision, keep_memory
 from training.pictures import load_rows
 
 BATCH = 32
+FLOW = "emoji-flow"
 
 
 @torch.no_grad()
-def draw(pipe: diffusers.StableDiffusionPipeline, captions: list[str], steps: int, guidance: float) -> Tensor:
+def draw(
+    pipe: diffusers.DiffusionPipeline, captions: list[str], steps: int, guidance: float, **keywords: float
+) -> Tensor:
     """Pictures (N, 3, side, side) in [0, 1]."""
     drawn = []
     for start in tqdm(range(0, len(captions), BATCH), mininterval=10):
         part = captions[start : start + BATCH]
         seeds = [torch.Generator().manual_seed(start + i) for i in range(len(part))]
         with fast_precision():
-            drawn.append(
-                pipe(part, num_inference_steps=steps, guidance_scale=guidance, generator=seeds, output_type="pt").images
-            )
+            chosen = {"num_inference_steps": steps, "guidance_scale": guidance} | keywords
+            drawn.append(pipe(part, generator=seeds, output_type="pt", **chosen).images)
     return torch.cat(drawn).float().cpu()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/training"))
-    parser.add_argument("--model", default="emoji", choices=models.NAMES)
+    parser.add_argument("--model", default="emoji", choices=[*models.NAMES, FLOW])
     parser.add_argument("--scheduler", help="a diffusers scheduler class in place of the model's own")
-    parser.add_argument("--steps", type=int, help="50 for emoji, 4 for emoji-turbo")
+    parser.add_argument("--steps", type=int, help="50 for emoji, 4 for emoji-turbo, 28 for emoji-flow")
+    parser.add_argument(
+        "--blanks", type=int, default=256, help="tokens of zeros after emoji-flow's captions; 1 is faster"
+    )
     parser.add_argument("--prompts", type=int, default=512, help="at most so many of either kind")
     parser.add_argument("--split", default="validation", choices=["validation", "test"])
     parser.add_argument("--sheet", type=Path, help="where to write a contact sheet of the first 40 held-out pairs")
     args = parser.parse_args()
     keep_memory()
     torch.manual_seed(0)
-    pipe = load_pipeline(args.work)
-    turbo = args.model == "emoji-turbo"
+    turbo, flow = args.model == "emoji-turbo", args.model == FLOW
+    pipe = load_flow(args.work) if flow else load_pipeline(args.work)
     if turbo:
         pipe.unet, pipe.scheduler = load_turbo(args.work), turbo_scheduler()
     if args.scheduler:
         pipe.scheduler = getattr(diffusers, args.scheduler).from_config(pipe.scheduler.config)
-    fuse(pipe.unet)
     pipe.to(DEVICE)
-    pipe.unet.to(memory_format=torch.channels_last)
+    if flow:  # its sampler would keep latents in the precision of the network's answer
+        pipe.transformer.register_forward_hook(lambda module, given, answer: tuple(part.float() for part in answer))
+    else:
+        fuse(pipe.unet).to(memory_format=torch.channels_last)
     pipe.set_progress_bar_config(disable=True)
-    steps, guidance = args.steps or (4 if turbo else 50), 1.0 if turbo else 4.0
+    steps, guidance = args.steps or (4 if turbo else 28 if flow else 50), 1.0 if turbo else 4.0
+    keywords = {"max_sequence_length": args.blanks} if flow else {}
     rows = load_rows(args.work, args.split)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()  # as training.held_out
     trained = json.loads((FOLDER / "training-prompts.json").read_text())
@@ -79,7 +89,7 @@ def main() -> None:
     for kind, prompts in pairs.items():
         concepts, styles = (list(part) for part in zip(*prompts[: args.prompts], strict=True))
         captions = [f"{concept}, {style} style" for concept, style in zip(concepts, styles, strict=True)]
-        drawn = draw(pipe, captions, steps, guidance)
+        drawn = draw(pipe, captions, steps, guidance, **keywords)
         scores = judge.accuracy(F.avg_pool2d(drawn, drawn.shape[-1] // SIZE), concepts, styles)
         print(json.dumps({"model": args.model, "prompts": kind, "n": len(drawn), "steps": steps} | scores), flush=True)
         if args.sheet and kind == args.split:
