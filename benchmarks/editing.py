@@ -25,9 +25,9 @@ from benchmarks.natural_edits import NaturalEdit, natural_edits
 from renoise import images, metrics, models
 from renoise.core import gate
 from renoise.edit_controls import PRESERVE
-from renoise.editing import AUTO_SHARE
 from renoise.evaluation.records import Records, Row, fingerprint
 from renoise.judge import Judge
+from renoise.masks import AUTO_SHARE
 from renoise.pipelines.adapter import Adapter
 
 ROOT = Path(__file__).parents[1]

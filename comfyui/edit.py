@@ -31,7 +31,6 @@ from .inversion import Callback, Inversion, Scene, described, guider
 
 __all__ = ["Edited", "MaskWords", "edit", "reconstruct"]
 
-_AUTO_SHARE = 0.35  # of the evidence's top, from which on an automatic mask lets the picture change, as in renoise
 _PIXELS = 8  # side of an automatic mask over that of the latents
 
 
@@ -130,7 +129,7 @@ def edit(
     if pixels is None and mask.auto:
         first = _displaced(queries, guiders, words, None)
         height, width = inversion.z_0.shape[-2:]
-        pixels = masks.from_evidence(first.evidence.cpu().float(), (_PIXELS * height, _PIXELS * width), _AUTO_SHARE)
+        pixels = masks.from_evidence(first.evidence.cpu().float(), (_PIXELS * height, _PIXELS * width))
     if pixels is not None:
         pixels = masks.feathered(masks.grown(pixels, mask.grow), mask.feather)
     found = _displaced(queries, guiders, words, pixels)

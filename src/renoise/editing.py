@@ -37,9 +37,7 @@ from renoise.pipelines.keywords import Call, joined_keywords, same
 from renoise.pipelines.stand_in import Measure
 from renoise.record import Driver, Scene
 
-__all__ = ["AUTO_SHARE", "check_edit", "edited_latents"]
-
-AUTO_SHARE = 0.35  # of the evidence's top, from which on an automatic mask lets the picture change
+__all__ = ["check_edit", "edited_latents"]
 
 
 @torch.no_grad()
@@ -69,7 +67,7 @@ def edited_latents(
         allowed = nothing
         if mask.mask is None:
             first = _displaced(adapter, source, scene, asked, None, progress)
-            allowed = masks.from_evidence(first.evidence.cpu(), source.size, AUTO_SHARE)
+            allowed = masks.from_evidence(first.evidence.cpu(), source.size)
             allowed[unchanged] = 0
             passes += first.passes
         pixels = mask.pixels(allowed)

@@ -22,6 +22,7 @@ from renoise.core.gate import TOP
 from renoise.images import Box, ImageError, Source, open_image
 
 __all__ = [
+    "AUTO_SHARE",
     "MaskWords",
     "blended",
     "check_amounts",
@@ -33,6 +34,8 @@ __all__ = [
     "read",
 ]
 
+AUTO_SHARE = 0.35
+"""Of the evidence's top, from which on an automatic mask lets the picture change (docs/editing.md)."""
 _SHARE_OF_SIDE = 64  # the default feather is one pixel for as many pixels of the shorter side
 
 
@@ -172,11 +175,11 @@ def on_latents(mask: Tensor, size: tuple[int, int]) -> Tensor:
     return nn.functional.adaptive_max_pool2d(mask, size)
 
 
-def from_evidence(evidence: Tensor, size: tuple[int, int], share: float) -> Tensor:
-    """Where the evidence of `renoise.core.gate` exceeds a share of its 98th percentile, in pixels, 0 or 1."""
+def from_evidence(evidence: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where the evidence of `renoise.core.gate` exceeds AUTO_SHARE of its 98th percentile, in pixels, 0 or 1."""
     top = torch.quantile(evidence.flatten(1), TOP, dim=1).view(-1, 1, 1, 1)
     smooth = nn.functional.interpolate(evidence / top.clamp(min=1e-12), size, mode="bilinear", align_corners=False)
-    return (smooth > share).float()
+    return (smooth > AUTO_SHARE).float()
 
 
 def blended(source: Tensor, edited: Tensor, mask: Tensor) -> Tensor:

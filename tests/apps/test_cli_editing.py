@@ -175,3 +175,13 @@ def test_a_mask_that_cannot_be_used_is_refused_before_a_model_is_loaded(
     assert result.exit_code == 1
     assert message in said(result)
     assert not Path("edited.png").exists()
+
+
+@pytest.mark.parametrize("option", ["--mask-grow", "--mask-feather"])
+def test_pixels_that_no_side_has_are_refused_before_the_picture_is_inverted(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renoise, "invert", lambda *_, **__: pytest.fail("the picture was inverted"))
+    result = run("edit", models.EXAMPLE, *WORDS, "--to", "pear", "--mask", "auto", option, "65")
+    assert result.exit_code == 1
+    assert f"{option} 65 is no whole number of pixels" in said(result)

@@ -16,7 +16,7 @@ import diffusers
 import torch
 from torch import Tensor
 
-from renoise.pipelines.advice import shown
+from renoise.pipelines.advice import typed
 from renoise.pipelines.measure import NotInvertible, measure
 
 GRIDS = (1, 2, 3, 4, 7, 20)
@@ -41,7 +41,7 @@ class Case:
     @property
     def label(self) -> str:
         """The settings as they would be typed."""
-        settings = [f"{key}={shown(value)}" for key, value in self.config.items()]
+        settings = [f"{key}={typed(value)}" for key, value in self.config.items()]
         noise = [f"eta={self.eta:g}"] if self.eta else []
         return ", ".join([*settings, *noise, *([self.note] if self.note else [])])
 

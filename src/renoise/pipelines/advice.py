@@ -53,7 +53,7 @@ class Advice:
 
     def __str__(self) -> str:
         """The line of Python that a user can type."""
-        arguments = ["pipe.scheduler.config", *(f"{key}={shown(value)}" for key, value in self.changes.items())]
+        arguments = ["pipe.scheduler.config", *(f"{key}={typed(value)}" for key, value in self.changes.items())]
         return f"pipe.scheduler = {self.scheduler}.from_config({', '.join(arguments)})"
 
     def build(self, config: Any) -> Any:
@@ -81,7 +81,7 @@ def advice(scheduler: Any) -> Advice | None:
     return Advice(relative, changes) if helps and (flow or diffusion or relative == name) else None
 
 
-def shown(value: Any) -> str:
+def typed(value: Any) -> str:
     """The value of a setting as a user would type it."""
     counts = isinstance(value, list) and len(value) > 9 and value == list(range(len(value)))
     return f"list(range({len(value)}))" if counts else repr(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from renoise.pipelines.advice import advice, shown
+from renoise.pipelines.advice import advice, typed
 from renoise.pipelines.known_steps import check_scheduler
 from renoise.pipelines.measure import NotInvertible, measure
 from renoise.pipelines.turns import turn
@@ -56,7 +56,7 @@ def _exchanged(pipe: Any) -> str:
         return f"{name} can be inverted as it is"
     pipe.scheduler = new
     changes = ", ".join(
-        f"{key}={shown(value)} instead of {shown(old.config.get(key))}"
+        f"{key}={typed(value)} instead of {typed(old.config.get(key))}"
         for key, value in remedy.changes.items()
         if old.config.get(key) != value
     )

@@ -25,13 +25,16 @@ def pixels(data: bytes) -> np.ndarray:  # type: ignore[type-arg]
 
 
 def test_the_first_visit(page: Open, studio: Studio) -> None:
-    page()  # the first request of all compiles templates
-    began = time.monotonic()
-    first = page()
-    first.tab.wait_for_selector("[data-example='15'] img")
-    seconds = time.monotonic() - began
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        first = page()
+        first.tab.wait_for_selector("[data-example='15'] img")
+        seconds.append(f"{time.monotonic() - began:.2f}")
     first.shot("first-visit")
-    print(f"first page load {seconds:.2f} s; the studio was up after {studio.seconds:.1f} s")
+    print(
+        f"the first pages of all were ready in {', '.join(seconds)} s; the studio was up after {studio.seconds:.1f} s"
+    )
     assert first.tab.title() == "renoise studio"
     for told in ("emoji-turbo", "EulerAncestralDiscreteScheduler", "float32", f"{SIDE} × {SIDE}"):
         assert told in first.tab.inner_text("#top")

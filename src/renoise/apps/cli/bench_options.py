@@ -114,11 +114,6 @@ def chosen_types(text: str | None) -> list[str] | None:
     return chosen
 
 
-def sides_of(size: str | None) -> tuple[int, int] | None:
-    sides = [int(side) for side in size.split("x")] if size else []
-    return (sides[0], sides[-1]) if sides else None
-
-
 def command_line(context: typer.Context) -> str:
     """The command with all options that were given, for the head of what it writes."""
     words = ["renoise", "bench", str(context.info_name)]

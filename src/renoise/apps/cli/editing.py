@@ -188,7 +188,7 @@ def edit(
             chosen,
             strength=strength,
             seed=seed,
-            edit={"prompt": to[0], "negative_prompt": negative, "guidance_scale": guidance},
+            edits=[{**controls, "prompt": text} for text in to],
             **how,
         )
         strength = None  # the inversion went no further

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,13 +104,13 @@ def inverted(
     size: str | None,
     strength: float | None,
     seed: int | None,
-    edit: Mapping[str, Any] | None = None,
+    edits: Sequence[Mapping[str, Any]] = (),
     **settings: Any,
 ) -> renoise.Inversion:
     """The inversion of a picture file; the picture is read before any model is loaded.
 
-    Where no prompt is given, the judge of the embedded models suggests one; other models are asked with none. An edit
-    that shall follow is checked before the picture is inverted.
+    Where no prompt is given, the judge of the embedded models suggests one; other models are asked with none. Edits
+    that shall follow are checked before the picture is inverted.
     """
     if prompt is not None and not prompt.strip():
         raise typer.BadParameter('say what the picture shows, e.g. --prompt "red apple, blob style", or leave it out')
@@ -118,8 +118,8 @@ def inverted(
     from renoise import invert
 
     pipe = pipeline(chosen)
-    if edit:
-        _check_edit(pipe, settings["preset"], **edit)
+    for edit in edits:
+        _check_edit(pipe, settings["preset"], size, edit)
     if prompt is None:
         prompt = _suggested(pipe, source)
     return invert(
@@ -155,18 +155,19 @@ def _suggested(pipe: Any, source: Image.Image) -> str:
     return caption
 
 
-def _check_edit(
-    pipe: Any, preset: str | None, prompt: str, negative_prompt: str | None, guidance_scale: float | None
-) -> None:
-    """Refuses what the pipeline does not take, such as a negative prompt."""
+def _check_edit(pipe: Any, preset: str | None, size: str | None, edit: Mapping[str, Any]) -> None:
+    """Refuses what the pipeline does not take, such as a negative prompt, and more pixels than a side has."""
+    from renoise.masks import check_amounts
     from renoise.pipelines.adapter import Adapter
     from renoise.presets import chosen_settings
     from renoise.record import Scene
 
     adapter = Adapter(pipe)
-    guidance = chosen_settings(adapter, preset, guidance_scale=guidance_scale).guidance_scale
-    negatives = None if negative_prompt is None else (negative_prompt,)
-    adapter.call(Scene((prompt,), negatives, guidance, {}), 1, adapter.size(None))
+    sides = adapter.size(keywords(size).get("size"))
+    check_amounts(edit["mask_grow"], edit["mask_feather"], sides)
+    guidance = chosen_settings(adapter, preset, guidance_scale=edit["guidance_scale"]).guidance_scale
+    negatives = None if edit["negative_prompt"] is None else (edit["negative_prompt"],)
+    adapter.call(Scene((edit["prompt"],), negatives, guidance, {}), 1, sides)
 
 
 def saved(path: Path, chosen: Chosen) -> renoise.Inversion:

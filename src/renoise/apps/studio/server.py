@@ -143,7 +143,6 @@ class Server:
             server_name=self._socket.getsockname()[0],
             server_port=self._socket.getsockname()[1],
             footer_links=[],
-            run_history=False,
             auth=self.options.auth,
             auth_message="This studio asks for the name and the password that it was started with.",
             allowed_paths=[],
