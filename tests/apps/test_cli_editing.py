@@ -182,6 +182,6 @@ def test_pixels_that_no_side_has_are_refused_before_the_picture_is_inverted(
     option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renoise, "invert", lambda *_, **__: pytest.fail("the picture was inverted"))
-    result = run("edit", models.EXAMPLE, *WORDS, "--to", "pear", "--mask", "auto", option, "65")
+    result = run("edit", models.EXAMPLE, *WORDS, "--to", "pear", "--mask", "auto", option, str(SIDE + 1))
     assert result.exit_code == 1
-    assert f"{option} 65 is no whole number of pixels" in said(result)
+    assert f"{option} {SIDE + 1} is no whole number of pixels" in said(result)
