@@ -91,13 +91,15 @@ def randomness(edits: Edits) -> Columns:
 
 def mask(edits: Edits) -> Columns:
     """Masks, and what becomes of them."""
-    lower = np.arange(64)[:, None].repeat(64, 1) >= 32
+    side = edits.originals[0].height
+    lower = np.arange(side)[:, None].repeat(side, 1) >= side // 2
+    shrink, feather = side // 16, side // 4
     columns: Columns = {"without\na mask": edits.made()}
     ways: dict[str, dict[str, Any]] = {
         "lower half": {"mask": lower},
         "auto": {"mask": "auto"},
-        "auto,\ngrow -4": {"mask": "auto", "mask_grow": -4},
-        "lower half,\nfeather 16": {"mask": lower, "mask_feather": 16},
+        f"auto,\ngrow -{shrink}": {"mask": "auto", "mask_grow": -shrink},
+        f"lower half,\nfeather {feather}": {"mask": lower, "mask_feather": feather},
     }
     for title, controls in ways.items():
         made = edits.made(**controls)

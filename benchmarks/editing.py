@@ -167,9 +167,7 @@ def _measure_batch(
 
 
 def _keep(new: Tensor, split: str, name: str, seed: int, method: EditMethod, edits: Sequence[NaturalEdit]) -> None:
-    folder = (
-        SHOWN / name.replace(", ", "-").replace(" ", "-") / str(seed) / method.name.replace(", ", "-").replace(" ", "-")
-    )
+    folder = editing_report.folder_of(SHOWN / split, name, str(seed), method.name)
     folder.mkdir(parents=True, exist_ok=True)
     for picture, edit in zip(images.to_pil(new), edits, strict=True):
         picture.save(folder / f"{edit.picture}-{edit.kind}.png")

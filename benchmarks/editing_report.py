@@ -162,7 +162,7 @@ def _worst(rows: Sequence[dict[str, str]], split: str, shown: Path, folder: Path
             judged = "hit" if float(row["hit"]) else "miss"
             words += [row["from"], f"{row['to']}: {judged}, {float(row['psnr']):.1f} dB"]
         if tiles:
-            sheet(tiles, words, columns=8, side=112).save(folder / f"editing-worst-{dial}.png")
+            sheet(tiles, words, columns=8).save(folder / f"editing-worst-{dial}.png")
 
 
 def folder_of(shown: Path, sampler: str, seed: str, method: str) -> Path:

@@ -49,7 +49,7 @@ def natural_edits(split: str, styles: tuple[str, ...]) -> list[NaturalEdit]:
         styles: that the models know.
     """
     groups: dict[str, list[str]] = json.loads((pictures.FOLDER / "natural-edits.json").read_text())
-    chosen = pictures.load(split)
+    chosen = pictures.load(split, pictures.LARGEST)  # for their captions alone
     return list(_edits(chosen, list(groups.values()), styles))
 
 

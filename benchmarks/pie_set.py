@@ -5,11 +5,11 @@
 It also writes metadata.jsonl with the captions, so that the same folder is one of pictures with captions.
 
 24 pictures of the test split, of every kind of edit that makes sense for emoji: no materials, since none of them shows
-in 64 pixels, and no backgrounds, since all are white.  Pictures are enlarged to 512 pixels (Lanczos) and stored as
-JPEG.
+at this size, and no backgrounds, since all are white.  Pictures have the size of the embedded models, are enlarged to
+512 pixels (Lanczos) and stored as JPEG.
 The mask is one of three:
 
-* "object": every pixel that is not white, and two pixels around (of 64), for edits of the whole object;
+* "object": every pixel that is not white, and a margin around (2 pixels of 64), for edits of the whole object;
 * a number: where the picture differs from that picture of the test split, which shows the new prompt in the same style;
 * "all": everything, for edits of the style, as PIE-Bench has it.  Nothing is left to compare then.
 """
@@ -45,7 +45,7 @@ FOLDERS = {
 }
 NEAR_WHITE, DIFFERENT = 16, 24  # of 255: below white, and of one picture from another
 _BRACKETS = str.maketrans("", "", "[]")
-AROUND = 2  # pixels of 64 around what differs
+AROUND = 32  # the margin around what differs is the side of a picture over this
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def mask(images: list[Image.Image], edit: Edit) -> np.ndarray[tuple[int, ...], n
         found = np.abs(own - np.asarray(images[edit.mask]).astype(int)).max(-1) > DIFFERENT
     else:
         found = own.min(-1) < 255 - NEAR_WHITE
-    near = Image.fromarray(found).convert("L").filter(ImageFilter.MaxFilter(2 * AROUND + 1))
+    margin = len(own) // AROUND
+    near = Image.fromarray(found).convert("L").filter(ImageFilter.MaxFilter(2 * margin + 1))
     return np.asarray(near.resize((SIDE, SIDE), Image.Resampling.NEAREST)) > 0
 
 

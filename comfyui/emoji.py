@@ -25,21 +25,18 @@ from renoise import models
 __all__ = ["NAMES", "load"]
 
 NAMES = models.NAMES
-_FACTOR = 4  # side of a picture over that of its latents
-
-
-class _Latents(LatentFormat):  # type: ignore[misc]
-    """Latents that ComfyUI takes as they are: the auto-encoder's scale is 1."""
-
-    scale_factor = 1.0
-    latent_channels = 4
 
 
 class _Config(comfy.supported_models_base.BASE):  # type: ignore[misc]
     """How ComfyUI runs the UNet; sampling is that of Stable Diffusion, which is ComfyUI's default."""
 
     unet_extra_config = {"num_heads": 4, "num_head_channels": -1}  # noqa: RUF012 - what ComfyUI's classes have
-    latent_format = _Latents
+
+    def __init__(self, unet_config: dict[str, Any]) -> None:
+        super().__init__(unet_config)
+        # latents that ComfyUI takes as they are: the auto-encoder's scale is 1
+        self.latent_format = LatentFormat()
+        self.latent_format.scale_factor, self.latent_format.latent_channels = 1.0, unet_config["in_channels"]
 
 
 class EmojiModel(comfy.model_base.BaseModel):  # type: ignore[misc]
@@ -79,7 +76,7 @@ class _AutoEncoder(nn.Module):
         self.vae = vae
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Latents [batch, 4, h, w] of pixels [batch, 3, H, W] in [-1, 1]: the mode, without noise."""
+        """Latents [batch, channels, h, w] of pixels [batch, 3, H, W] in [-1, 1]: the mode, without noise."""
         latents: Tensor = self.vae.encode(pixels).latent_dist.mode()
         return latents
 
@@ -92,7 +89,7 @@ class _AutoEncoder(nn.Module):
 def load(name: str) -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE of one of the models in `NAMES`."""
     pipe = models.load(name)
-    return _model(pipe.unet), _Text(pipe), _vae(pipe.vae)
+    return _model(pipe.unet), _Text(pipe), _vae(pipe.vae, pipe.vae_scale_factor)
 
 
 def _model(unet: Any) -> Any:
@@ -131,12 +128,19 @@ def _model(unet: Any) -> Any:
     )
 
 
-def _vae(vae: Any) -> Any:
-    """ComfyUI's VAE around the auto-encoder.  The one that it is made with is the smallest there is, and is dropped."""
-    sizes = {"double_z": True, "z_channels": 4, "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32}
+def _vae(vae: Any, factor: int) -> Any:
+    """ComfyUI's VAE around the auto-encoder.  The one that it is made with is the smallest there is, and is dropped.
+
+    Args:
+        vae: the auto-encoder.
+        factor: side of a picture over that of its latents.
+    """
+    channels = vae.config.latent_channels
+    sizes = {"double_z": True, "z_channels": channels, "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32}
     small = {**sizes, "ch_mult": [1], "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0}
-    made = comfy.sd.VAE(sd={}, config={"params": {"ddconfig": small, "embed_dim": 4}}, dtype=torch.float32)
-    made.downscale_ratio = made.upscale_ratio = _FACTOR
+    made = comfy.sd.VAE(sd={}, config={"params": {"ddconfig": small, "embed_dim": channels}}, dtype=torch.float32)
+    made.downscale_ratio = made.upscale_ratio = factor
+    made.latent_channels = channels
     made.first_stage_model = _AutoEncoder(vae).eval()
     made.patcher = comfy.model_patcher.ModelPatcher(
         made.first_stage_model, load_device=made.device, offload_device=comfy.model_management.vae_offload_device()

@@ -257,7 +257,7 @@ class EmojiModel(io.ComfyNode):  # type: ignore[misc]
             node_id="RenoiseEmojiModel",
             display_name="ReNoise Emoji Model",
             category=CATEGORY,
-            description="A small text-to-emoji model (64 x 64 pixels) that comes with renoise, to try the nodes with. "
+            description="A small text-to-emoji model that comes with renoise, to try the nodes with. "
             "emoji-turbo: 4 steps of euler_ancestral or lcm, cfg 1. emoji: 50 steps of euler, cfg 4.",
             inputs=[io.Combo.Input("name", options=list(emoji.NAMES), default="emoji-turbo")],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],

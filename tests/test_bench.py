@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import pictures
 from benchmarks.convergence import contraction
 from benchmarks.flow import timesteps
 from benchmarks.rivals import Linearised, blended, damped, edit_friendly, gnri
@@ -134,3 +136,29 @@ def test_a_flow_matching_latent_is_shown_at_the_timestep_of_its_noise() -> None:
     for step in inside:
         level, s = levels[at[step].round().long()], rows.sigma[step]
         assert (level / (1 - level)).sqrt().item() == pytest.approx(((1 - s) / s).item(), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("split", "digest"),
+    [
+        ("validation", "f7445fb320897f63"),
+        ("test", "9d025178c9e5505a"),
+        ("artist", "3d799242342c8d6b"),
+    ],
+)
+def test_pictures_of_64_pixels_are_to_the_bit_those_on_which_the_first_models_were_measured(
+    split: str, digest: str
+) -> None:
+    found = (pictures.load(split, 64).pixels * 255).round().to(torch.uint8)
+    assert hashlib.sha256(found.numpy().tobytes()).hexdigest()[:16] == digest
+
+
+def test_smaller_pictures_are_rounded_means_and_a_side_must_divide_that_of_the_sheets() -> None:
+    large = torch.arange(2 * 3 * 16, dtype=torch.uint8).reshape(2, 3, 4, 4)
+    assert pictures.reduced(large, 4).equal(large)
+    means = large.double().mean((2, 3))  # all half way between two bytes
+    assert (pictures.reduced(large, 1)[..., 0, 0].double() - means).abs().eq(0.5).all()
+    large[:, :, 0, 0] += 1  # and now a bit above
+    assert pictures.reduced(large, 1)[..., 0, 0].equal(means.ceil().byte())
+    with pytest.raises(ValueError, match=r"side=48: .* divide 128, such as 64"):
+        pictures.load("validation", 48)

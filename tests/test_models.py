@@ -10,8 +10,10 @@ import torch
 from diffusers import LCMScheduler, StableDiffusionPipeline
 
 from renoise import models
+from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.loading import network_dtype
 from tests.helpers import tiny
+from tests.helpers.embedded import SIDE
 
 
 @pytest.mark.parametrize("name", models.NAMES)
@@ -19,6 +21,7 @@ def test_embedded_models_are_stock_pipelines_and_need_no_network(name: str, offl
     pipe = models.load(name)
     assert type(pipe) is StableDiffusionPipeline
     assert models.name_of(pipe) == name
+    assert Adapter(pipe).size(None) == (SIDE, SIDE)
     assert {module.dtype for module in (pipe.unet, pipe.vae, pipe.text_encoder)} == {torch.float32}
     assert pipe.scheduler.config.prediction_type == "epsilon"
 

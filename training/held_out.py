@@ -2,7 +2,8 @@
 
     python -m training.held_out --work WORK
 
-Writes into benchmarks/pictures one lossless sheet of 64-pixel pictures and one JSON list per split, and 512 prompts.
+Writes into benchmarks/pictures one lossless sheet of pictures of 128 x 128 pixels and one JSON list per split, and 512
+prompts.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from training.pictures import load_rows, load_split
 
 FOLDER = Path(__file__).parents[1] / "benchmarks/pictures"
 SPLITS = ("validation", "test", "artist")
-SIDE, COLUMNS = 64, 24
+SIDE, COLUMNS = 128, 24
 PROMPTS = 512
 
 
@@ -30,7 +31,7 @@ def main() -> None:
     for split in SPLITS:
         pictures = load_split(args.work, split)
         order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(0))
-        tiles = ((pictures.small(order) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        tiles = pictures.large[order].permute(0, 2, 3, 1).numpy()
         blank = np.full((-len(tiles) % COLUMNS, SIDE, SIDE, 3), 255, np.uint8)
         sheet = (
             np.concatenate([tiles, blank])

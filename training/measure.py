@@ -5,7 +5,7 @@
     python -m training.measure --work WORK --model emoji-flow --blanks 1
 
 Draws the prompts of the training split in benchmarks/pictures and all pairs of concept and style of a held-out split
-by the stock pipeline, picture i from seed i. The judge was trained at 64 pixels: it is fed the mean of 2x2 pixels.
+by the stock pipeline, picture i from seed i. The judge was trained at 64 pixels: it sees the mean of 2x2 pixels.
 The auto-encoder is measured by `python -m training.grow --measure SPLIT`.
 """
 
@@ -15,14 +15,12 @@ from pathlib import Path
 
 import diffusers
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
 from renoise import models
 from renoise.figures import sheet
 from renoise.images import to_pil
-from renoise.judge import SIZE
 from training.export import load_pipeline, load_turbo, turbo_scheduler
 from training.flow import load_flow
 from training.fused import fuse
@@ -90,7 +88,7 @@ def main() -> None:
         concepts, styles = (list(part) for part in zip(*prompts[: args.prompts], strict=True))
         captions = [f"{concept}, {style} style" for concept, style in zip(concepts, styles, strict=True)]
         drawn = draw(pipe, captions, steps, guidance, **keywords)
-        scores = judge.accuracy(F.avg_pool2d(drawn, drawn.shape[-1] // SIZE), concepts, styles)
+        scores = judge.accuracy(drawn, concepts, styles)
         print(json.dumps({"model": args.model, "prompts": kind, "n": len(drawn), "steps": steps} | scores), flush=True)
         if args.sheet and kind == args.split:
             sheet(to_pil(drawn[:40]), captions[:40], columns=10, side=128).save(args.sheet)

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 import renoise
 from comfyui.proof.checks import CHECKS, PICTURES, Results
 from comfyui.proof.launch import register_operators
+from comfyui.proof.pictures import example
 from comfyui.proof.server import running
-from renoise import images
 
 PACK = Path(__file__).parents[1]
 INTRODUCTION = """# In a real ComfyUI
@@ -38,7 +38,7 @@ TITLES = {
 
 def inputs(folder: Path) -> None:
     """Pictures and latents for the workflows."""
-    apple = images.fit(images.open_image(renoise.models.EXAMPLE), (64, 64))[0]
+    apple = example()
     changed = (
         apple,
         ImageOps.mirror(apple),
@@ -48,7 +48,7 @@ def inputs(folder: Path) -> None:
     for name, picture in zip(PICTURES, changed, strict=True):
         picture.save(folder / name)
     mask = Image.new("L", apple.size)
-    mask.paste(255, (0, 0, 32, 64))
+    mask.paste(255, (0, 0, apple.width // 2, apple.height))
     mask.convert("RGB").save(folder / "left-half.png")
     apple.resize((192, 128)).save(folder / "hint.png")
     draw = torch.Generator().manual_seed(7)

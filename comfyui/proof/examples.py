@@ -14,12 +14,11 @@ from typing import Any
 
 from PIL import Image
 
-import renoise
 from comfyui.proof import graphs
 from comfyui.proof.graphs import Graph
 from comfyui.proof.launch import register_operators
+from comfyui.proof.pictures import example
 from comfyui.proof.server import Server, running
-from renoise import images
 from renoise.figures import Panel, comparison
 
 PACK = Path(__file__).parents[1]
@@ -166,9 +165,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         base = given.keep or Path(temporary)
         (base / "input").mkdir(parents=True, exist_ok=True)
-        images.fit(images.open_image(renoise.models.EXAMPLE), (64, 64))[0].save(base / "input" / PICTURE)
-        mask = Image.new("RGB", (64, 64))
-        mask.paste("white", (32, 0, 64, 64))
+        apple = example()
+        apple.save(base / "input" / PICTURE)
+        mask = Image.new("RGB", apple.size)
+        mask.paste("white", (apple.width // 2, 0, *apple.size))
         mask.save(base / "input" / MASK)
         with running(given.comfy.resolve(), base, PACK) as server:
             for name in EXAMPLES:

@@ -40,7 +40,7 @@ class Graph:
 
 
 def emoji(graph: Graph, pictures: list[str], source: str, **invert: Any) -> dict[str, Any]:
-    """The shipped model, some pictures of 64 x 64 pixels from the input folder, and their inversion."""
+    """The shipped model, some pictures of its size from the input folder, and their inversion."""
     loaded = graph.add("RenoiseEmojiModel", "the model that ships with renoise", name="emoji-turbo")
     image = graph.add("LoadImage", "your picture", image=pictures[0])
     for name in pictures[1:]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 STAGES = ((32, 1), (64, 2), (128, 2), (256, 0))  # channels and blocks of each stage, which halves the side
 WORD_WIDTH = 128
 EMBEDDING = 256
-SIZE = 64
+SIZE = 64  # side of the images that it was trained on, and sees
 
 
 class Block(nn.Module):
@@ -119,10 +119,11 @@ class Judge:
     def scores(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:
         """Scores (B, n) of images (B, 3, H, W) in [0, 1] against n texts.
 
-        A softmax over a row gives the probability of each text.
+        A softmax over a row gives the probability of each text.  Images of another size than 64 x 64 are brought to
+        it first: each pixel becomes the mean of those that it covers, as in the images that the judge was trained on.
         """
         if pixels.shape[-2:] != (SIZE, SIZE):
-            pixels = F.interpolate(pixels, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
+            pixels = F.interpolate(pixels, (SIZE, SIZE), mode="area")
         images = self.towers.embed_images(pixels.float() * 2 - 1)
         return self.towers.scores(images, self.towers.embed_tokens(*tokenise(self.tokenizer, texts)))
 

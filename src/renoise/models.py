@@ -1,6 +1,6 @@
 """The embedded models: small stock diffusers pipelines that ship with the package and need no internet access.
 
-* ``emoji``: text to emoji images of 64 x 64 pixels, in many steps (DDIM 50, guidance about 4).
+* ``emoji``: text to small emoji images, in many steps (DDIM 50, guidance about 4).
 * ``emoji-turbo``: distilled from ``emoji``, in four steps without guidance (ancestral Euler or LCM). It shares the text
   encoder and the auto-encoder with ``emoji``.
 
@@ -25,7 +25,7 @@ from renoise.pipelines.names import check_name
 
 WEIGHTS = Path(__file__).parent / "weights"
 ABOUT = {
-    "emoji": "text to 64-pixel emoji, many steps with guidance (DDIM 50)",
+    "emoji": "text to small emoji, many steps with guidance (DDIM 50)",
     "emoji-turbo": "the same in four steps without guidance (ancestral Euler or LCM)",
 }
 NAMES = tuple(ABOUT)

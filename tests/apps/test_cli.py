@@ -29,6 +29,7 @@ from renoise.pipelines.families import FAMILIES, Task
 from renoise.presets import chosen_settings
 from tests.helpers import tiny, tiny_flow, tiny_transformers
 from tests.helpers.command_line import run, said
+from tests.helpers.embedded import SIDE
 
 WORDS = ("--prompt", "red apple, blob style")
 QUICK = ("--steps", "1", "--preset", "paper-sd")  # three passes
@@ -65,7 +66,7 @@ def test_edit_a_picture() -> None:
     assert result.exit_code == 0, result.output
     assert "wrote edited.png" in said(result)
     assert re.search(r"reconstruction -?[\d.]+ dB, auto-encoder ceiling [\d.]+ dB, 3 passes, [\d.]+ s", said(result))
-    assert pixels("edited.png").shape == (64, 64, 3)
+    assert pixels("edited.png").shape == (SIDE, SIDE, 3)
 
 
 def test_nothing_is_shown_but_bars_that_count_passes() -> None:

@@ -15,7 +15,9 @@ import renoise
 from renoise import images, models
 from renoise.apps.cli import app as cli
 from tests.helpers import tiny
+from tests.helpers.embedded import SIDE
 
+HALF = SIDE // 2
 WORDS = ("--prompt", "red apple, blob style")
 QUICK = ("--steps", "2", "--preset", "paper-sd")
 SETTINGS = renoise.Settings(regions=(renoise.Region(iterations=0),), num_inference_steps=2)
@@ -37,7 +39,7 @@ def pixels(path: str | Path) -> np.ndarray[Any, Any]:
 
 def original() -> np.ndarray[Any, Any]:
     """The example as the embedded models see it."""
-    return np.asarray(images.fit(images.open_image(models.EXAMPLE), (64, 64))[0])
+    return np.asarray(images.fit(images.open_image(models.EXAMPLE), (SIDE, SIDE))[0])
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +49,8 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def left_half(height: int = 64, width: int = 64) -> np.ndarray[Any, Any]:
-    return np.arange(width)[None].repeat(height, 0) < width // 2
+def left_half() -> np.ndarray[Any, Any]:
+    return np.arange(SIDE)[None].repeat(SIDE, 0) < HALF
 
 
 @pytest.fixture
@@ -125,15 +127,15 @@ def test_a_mask_and_the_other_controls(mask: str, saved: Path, inversion: renois
     expected = inversion.edit("pear, blob style", mask=mask, **given)
     assert np.array_equal(pixels("edited.png"), np.asarray(expected))
     if mask == "mask.png":
-        assert np.array_equal(pixels("edited.png")[:, 35:], original()[:, 35:])
-        assert not np.array_equal(pixels("edited.png")[:, :33], original()[:, :33])
+        assert np.array_equal(pixels("edited.png")[:, HALF + 3 :], original()[:, HALF + 3 :])
+        assert not np.array_equal(pixels("edited.png")[:, : HALF + 1], original()[:, : HALF + 1])
 
 
 def test_a_mask_for_a_picture_that_is_inverted_first() -> None:
     result = run("edit", models.EXAMPLE, *WORDS, *QUICK, "--to", "pear", "--mask", "mask.png", "--mask-feather", "0")
     assert result.exit_code == 0, result.output
-    assert np.array_equal(pixels("edited.png")[:, 32:], original()[:, 32:])
-    assert not np.array_equal(pixels("edited.png")[:, :32], original()[:, :32])
+    assert np.array_equal(pixels("edited.png")[:, HALF:], original()[:, HALF:])
+    assert not np.array_equal(pixels("edited.png")[:, :HALF], original()[:, :HALF])
 
 
 def test_progress_shows_the_passes_of_the_walk_and_of_the_edit(saved: Path) -> None:
@@ -162,12 +164,12 @@ def test_without_a_prompt_a_pipeline_of_ones_own_gets_the_empty_one(own_folder: 
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((64, 32), "the mask is 32 x 64 and the picture"), ((0.0), "the mask is black everywhere")],
+    [((SIDE, HALF), f"the mask is {HALF} x {SIDE} and the picture"), ((0.0), "the mask is black everywhere")],
 )
 def test_a_mask_that_cannot_be_used_is_refused_before_a_model_is_loaded(
     shape: Any, message: str, no_model: None
 ) -> None:
-    mask = np.zeros((64, 64), dtype=bool) if shape == 0 else np.ones(shape, dtype=bool)
+    mask = np.zeros((SIDE, SIDE), dtype=bool) if shape == 0 else np.ones(shape, dtype=bool)
     Image.fromarray(mask).convert("L").save("other.png")
     result = run("edit", models.EXAMPLE, *WORDS, "--to", "pear", "--mask", "other.png")
     assert result.exit_code == 1
@@ -180,6 +182,6 @@ def test_pixels_that_no_side_has_are_refused_before_the_picture_is_inverted(
     option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renoise, "invert", lambda *_, **__: pytest.fail("the picture was inverted"))
-    result = run("edit", models.EXAMPLE, *WORDS, "--to", "pear", "--mask", "auto", option, "65")
+    result = run("edit", models.EXAMPLE, *WORDS, "--to", "pear", "--mask", "auto", option, str(SIDE + 1))
     assert result.exit_code == 1
-    assert f"{option} 65 is no whole number of pixels" in said(result)
+    assert f"{option} {SIDE + 1} is no whole number of pixels" in said(result)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from benchmarks import studio_examples
 from renoise.apps.studio import examples
 from renoise.apps.studio.captions import by_judge, vocabulary
 from renoise.apps.studio.choices import EditChoices, InvertChoices, Refused, grid, number, prompts, seeds, whole
 from renoise.apps.studio.pictures import Limits, decoded, encoded, mask_of, source_of
+from tests.helpers.embedded import SIDE
 from tests.helpers.studio import png
 
 
@@ -95,13 +98,20 @@ def test_the_examples_are_held_out_pictures_that_the_judge_knows() -> None:
     known = vocabulary()
     assert len(examples.examples()) >= 12
     for example in examples.examples():
-        assert example.picture.size == (64, 64)
+        assert example.picture.size == (SIDE, SIDE)
         assert example.picture.mode == "RGB"
         concept, _, style = example.caption.rpartition(", ")
         assert concept in known.concepts
         assert style.removesuffix(" style") in known.styles
     files = [path for path in examples.STATIC.iterdir() if path.stem == "examples"]
     assert sum(path.stat().st_size for path in files) < 100_000
+
+
+def test_the_examples_are_what_their_command_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["studio_examples", "--output", str(tmp_path / "examples.webp")])
+    studio_examples.main()
+    with Image.open(tmp_path / "examples.webp") as written, Image.open(examples.STATIC / "examples.webp") as shipped:
+        assert written.convert("RGB").tobytes() == shipped.convert("RGB").tobytes()
 
 
 def test_the_judge_fills_in_the_caption() -> None:

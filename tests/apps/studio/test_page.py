@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from renoise.apps.studio.examples import examples
+from tests.helpers.embedded import SIDE
 from tests.helpers.studio import Page, Studio, as_png, png
 
 pytestmark = pytest.mark.slow
@@ -35,7 +36,7 @@ def test_the_first_visit(page: Open, studio: Studio) -> None:
         f"the first pages of all were ready in {', '.join(seconds)} s; the studio was up after {studio.seconds:.1f} s"
     )
     assert first.tab.title() == "renoise studio"
-    for told in ("emoji-turbo", "EulerAncestralDiscreteScheduler", "float32", "64 × 64"):
+    for told in ("emoji-turbo", "EulerAncestralDiscreteScheduler", "float32", f"{SIDE} × {SIDE}"):
         assert told in first.tab.inner_text("#top")
     assert first.tab.locator("[data-example]").count() >= 12
     assert first.tab.locator("#invert").is_disabled()
@@ -73,8 +74,8 @@ def test_a_picture_is_uploaded_fitted_and_named(page: Open) -> None:
     assert opened.tab.input_value("#caption input") == DOG
     told = opened.tab.inner_text("label.drop")
     assert "200 × 150" in told
-    assert "scaled to 64 × 48" in told
-    assert "8 pixels above, 8 pixels below" in told
+    assert f"scaled to {SIDE} × {SIDE * 3 // 4}" in told
+    assert f"{SIDE // 8} pixels above, {SIDE // 8} pixels below" in told
     opened.shot("upload")
     # another guess is taken over by a click
     guess = opened.tab.locator("[data-caption] >> nth=1")
@@ -85,7 +86,7 @@ def test_a_picture_is_uploaded_fitted_and_named(page: Open) -> None:
     # what comes back has the padding cut off
     opened.tab.fill("#caption input", DOG)
     opened.invert()
-    assert Image.open(io.BytesIO(opened.file("inversion-1-reconstruction.png"))).size == (64, 48)
+    assert Image.open(io.BytesIO(opened.file("inversion-1-reconstruction.png"))).size == (SIDE, SIDE * 3 // 4)
     assert opened.problems == []
 
 

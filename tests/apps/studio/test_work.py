@@ -21,9 +21,11 @@ from renoise.apps.studio.examples import examples
 from renoise.apps.studio.pictures import Limits, Source, encoded
 from renoise.apps.studio.recipes import Model
 from renoise.apps.studio.sessions import Result, Session
+from tests.helpers.embedded import SIDE
 from tests.helpers.studio import as_png
 
 MODEL = Model("emoji-turbo")
+WIDTH, HEIGHT = SIDE, SIDE * 3 // 4  # of a picture that needs padding
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +35,10 @@ def pipe() -> Any:
     return pipe
 
 
-def source(width: int = 64, height: int = 48) -> Source:
+def source() -> Source:
     """An example, of a size that needs padding."""
     example = examples()[0]
-    return Source(encoded(example.picture.resize((width, height))), (width, height), example.caption)
+    return Source(encoded(example.picture.resize((WIDTH, HEIGHT))), (WIDTH, HEIGHT), example.caption)
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +63,17 @@ def pixels(data: bytes) -> Any:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
 
-def half_mask(width: int, height: int) -> bytes:
+def half_mask() -> bytes:
     """White on its right half."""
-    mask = Image.new("L", (width, height))
-    ImageDraw.Draw(mask).rectangle((width // 2, 0, width, height), fill=255)
+    mask = Image.new("L", (WIDTH, HEIGHT))
+    ImageDraw.Draw(mask).rectangle((WIDTH // 2, 0, WIDTH, HEIGHT), fill=255)
     return as_png(mask)
 
 
 def test_an_inversion_says_what_it_found(session: Session) -> None:
     assert session.inverted is not None
     found = session.inverted.found
-    assert Image.open(io.BytesIO(found.original)).size == (64, 48)
+    assert Image.open(io.BytesIO(found.original)).size == (WIDTH, HEIGHT)
     assert pixels(found.original).shape == pixels(found.reconstruction).shape == pixels(found.ceiling).shape
     assert found.scores.passes == 4
     assert found.scores.ceiling > found.scores.fidelity > 15
@@ -97,14 +99,14 @@ def test_five_edits_in_a_row_change_nothing_outside_of_the_mask(pipe: Any, sessi
     base = None
     for prompt in ("cat face", "bear", "fox", "panda", "koala"):
         base = edited(
-            pipe, session, base, prompt=f"{prompt}, fluent flat style", mask="painted", painted=half_mask(64, 48),
+            pipe, session, base, prompt=f"{prompt}, fluent flat style", mask="painted", painted=half_mask(),
             mask_feather=0,
         )  # fmt: skip
     assert base is not None
     assert session.inverted is not None
     before, after = pixels(session.inverted.found.original), pixels(base.made.picture)
-    assert np.abs(after - before)[:, :32].max() <= 2
-    assert np.abs(after - before)[:, 32:].max() > 40  # and inside there was something to do
+    assert np.abs(after - before)[:, : WIDTH // 2].max() <= 2
+    assert np.abs(after - before)[:, WIDTH // 2 :].max() > 40  # and inside there was something to do
     assert len(base.chain()) == 5
 
 
@@ -112,7 +114,7 @@ def test_an_automatic_mask_is_shown(pipe: Any, session: Session) -> None:
     result = edited(pipe, session, None, prompt="cat face, fluent flat style", mask="automatic", preserve=0.2)
     assert result.made.mask is not None
     mask = np.asarray(Image.open(io.BytesIO(result.made.mask)))
-    assert mask.shape == (48, 64)
+    assert mask.shape == (HEIGHT, WIDTH)
     assert mask.min() == 0
     assert mask.max() == 255
 
@@ -162,7 +164,7 @@ def needed(session: Session, result: Any, folder: Path) -> None:
         {"preserve": 0.4, "strength": 0.5},
         {"source_guidance": 1.0, "randomness": 0.5, "seed": 3},
         {"mask": "automatic", "mask_grow": 2, "mask_feather": 3, "preserve": 0.2},
-        {"mask": "painted", "painted": half_mask(64, 48)},
+        {"mask": "painted", "painted": half_mask()},
         {"guidance_scale": 2.0},
     ],
     ids=["plain", "dial", "fresh noise", "automatic mask", "painted mask", "guidance"],
@@ -186,7 +188,7 @@ def test_the_script_repeats_a_result_exactly(
     ("choices", "named"),
     [
         ({"guidance_scale": 2.0, "preserve": 0.2}, "source.png"),
-        ({"mask": "painted", "painted": half_mask(64, 48), "mask_feather": 2}, "source.png"),
+        ({"mask": "painted", "painted": half_mask(), "mask_feather": 2}, "source.png"),
         ({"mask": "automatic", "mask_grow": -1, "source_guidance": 0.5}, "source.png"),
         ({"strength": 0.5}, "inversion-1.safetensors"),
         ({"randomness": 0.5, "seed": 7}, "inversion-1.safetensors"),

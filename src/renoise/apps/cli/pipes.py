@@ -144,11 +144,12 @@ def keywords(size: str | None, **given: Any) -> dict[str, Any]:
 def _suggested(pipe: Any, source: Image.Image) -> str:
     """What an embedded model's picture shows, as the judge sees it; nothing for other models. Says which."""
     from renoise import images, models
+    from renoise.judge import SIZE
 
     if models.name_of(pipe) is None:
         console.print("[dim]without --prompt: inverted with the empty prompt, so edits keep less of the picture[/dim]")
         return ""
-    picture, _ = images.fit(source, (64, 64))
+    picture, _ = images.fit(source, (SIZE, SIZE))
     (caption,) = models.judge().captions(images.to_tensor([picture]))
     console.print(f"[dim]without --prompt: the judge suggests[/dim] {escape(caption)!r}", highlight=False)
     return caption

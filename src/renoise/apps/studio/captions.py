@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from renoise import images, models
-from renoise.judge import Judge
+from renoise.judge import SIZE, Judge
 
 __all__ = ["Captioner", "Guess", "Vocabulary", "by_judge", "by_model", "vocabulary"]
 
@@ -59,7 +59,7 @@ def by_judge(picture: Image.Image, most: int = 3) -> list[Guess]:
         most: number of guesses.
     """
     judge = _judge()
-    fitted, _ = images.fit(picture, (64, 64))
+    fitted, _ = images.fit(picture, (SIZE, SIZE))
     pixels = images.to_tensor([fitted])
     style = judge.styles[int(judge.style_probabilities(pixels)[0].argmax())]
     top = judge.concept_probabilities(pixels)[0].topk(most)

@@ -17,7 +17,7 @@ STATIC = Path(__file__).parent / "static"
 
 @dataclass(frozen=True)
 class Example:
-    """A picture of 64 x 64 pixels in RGB, and what it shows."""
+    """A square picture in RGB, and what it shows."""
 
     picture: Image.Image
     caption: str
