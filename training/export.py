@@ -13,22 +13,8 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-from training.loop import load_average
-from training.text_to_emoji import (
-    WEIGHTS,
-    autoencoder_folder,
-    build_scheduler,
-    build_unet,
-    latent_channels,
-    load_emoji,
-)
-
-
-def load_turbo(work: Path) -> UNet2DConditionModel:
-    """The averaged weights of stage 7's newest checkpoint."""
-    turbo = torch.nn.ModuleDict({"unet": build_unet(latent_channels(work))})
-    load_average(work / "turbo/checkpoint.safetensors", turbo)
-    return turbo["unet"].eval()
+from training.distil import load_turbo
+from training.text_to_emoji import WEIGHTS, autoencoder_folder, build_scheduler, load_emoji
 
 
 def load_pipeline(work: Path) -> StableDiffusionPipeline:

@@ -22,7 +22,8 @@ from renoise import models
 from renoise.figures import sheet
 from renoise.images import to_pil
 from renoise.judge import SIZE
-from training.export import load_pipeline, load_turbo, turbo_scheduler
+from training.distil import load_turbo
+from training.export import load_pipeline, turbo_scheduler
 from training.fused import fuse
 from training.held_out import FOLDER
 from training.loop import DEVICE, fast_precision, keep_memory
