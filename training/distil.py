@@ -71,7 +71,7 @@ def load_turbo(work: Path) -> UNet2DConditionModel:
     for folder in (SHOWCASE / "turbo", WEIGHTS / "emoji-turbo/unet"):
         if folder.exists() and UNet2DConditionModel.load_config(folder)["in_channels"] == channels:
             return UNet2DConditionModel.from_pretrained(folder).float().eval()
-    raise SystemExit(f"there is no emoji-turbo for latents of {channels} channels: run stage 7, python -m training.distil")
+    raise SystemExit(f"no emoji-turbo has latents of {channels} channels: run stage 7, python -m training.distil")
 
 
 def main() -> None:

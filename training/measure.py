@@ -1,4 +1,4 @@
-"""Measures the newest checkpoints of stages 6 and 7, before they are exported: what the judge finds in their pictures.
+"""Measures the newest checkpoints of stages 6, 7 and 7b, before they are exported: what the judge finds in pictures.
 
     python -m training.measure --work WORK --model emoji --prompts 512
     python -m training.measure --work WORK --model emoji-turbo --scheduler LCMScheduler --sheet sheet.png
@@ -28,6 +28,7 @@ from training.fused import fuse
 from training.held_out import FOLDER
 from training.loop import DEVICE, fast_precision, keep_memory
 from training.pictures import load_rows
+from training.sharpen import load_sharp
 
 BATCH = 32
 
@@ -49,9 +50,9 @@ def draw(pipe: diffusers.StableDiffusionPipeline, captions: list[str], steps: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/training"))
-    parser.add_argument("--model", default="emoji", choices=models.NAMES)
+    parser.add_argument("--model", default="emoji", choices=["emoji", "emoji-turbo", "emoji-turbo-sharp"])
     parser.add_argument("--scheduler", help="a diffusers scheduler class in place of the model's own")
-    parser.add_argument("--steps", type=int, help="50 for emoji, 4 for emoji-turbo")
+    parser.add_argument("--steps", type=int, help="50 for emoji, 4 for the students")
     parser.add_argument("--prompts", type=int, default=512, help="at most so many of either kind")
     parser.add_argument("--split", default="validation", choices=["validation", "test"])
     parser.add_argument("--sheet", type=Path, help="where to write a contact sheet of the first 40 held-out pairs")
@@ -59,9 +60,10 @@ def main() -> None:
     keep_memory()
     torch.manual_seed(0)
     pipe = load_pipeline(args.work)
-    turbo = args.model == "emoji-turbo"
+    turbo = args.model != "emoji"
     if turbo:
-        pipe.unet, pipe.scheduler = load_turbo(args.work), turbo_scheduler()
+        pipe.unet = load_turbo(args.work) if args.model == "emoji-turbo" else load_sharp(args.work)[0]
+        pipe.scheduler = turbo_scheduler()
     if args.scheduler:
         pipe.scheduler = getattr(diffusers, args.scheduler).from_config(pipe.scheduler.config)
     fuse(pipe.unet)

@@ -64,7 +64,7 @@ def check_base(work: Path, student: UNet2DConditionModel) -> None:
         digest.update(value.half().cpu().contiguous().numpy().tobytes())
     path = work / "sharp/base.txt"
     if path.exists() and path.read_text() != digest.hexdigest():
-        raise SystemExit(f"{path.parent} was begun on another emoji-turbo than that of {work}: move it away, begin anew")
+        raise SystemExit(f"{path.parent} was begun on another emoji-turbo than the one there is now: move it away")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(digest.hexdigest())
 

@@ -406,7 +406,6 @@ except SystemExit as ended:
 
 
 def test_the_names_that_are_checked_early_are_all_there_are() -> None:
-    assert options.MODELS == models.NAMES
     assert ("paper", *renoise.presets.PRESETS) == options.PRESETS
     assert tuple(loading.DTYPES) == options.DTYPES
 
