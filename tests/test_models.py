@@ -12,6 +12,7 @@ from torch import nn
 
 import renoise
 from renoise import models, shipped
+from renoise.pipelines import loading
 from renoise.pipelines.loading import network_dtype
 from tests.helpers import tiny
 
@@ -83,8 +84,8 @@ def test_the_sharp_model_is_the_base_with_the_lora_as_diffusers_loads_it(
 
 
 def test_without_peft_the_sharp_model_says_what_to_install(sharp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
-    monkeypatch.setattr(models.loading, "load_embedded", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(loading, "load_embedded", lambda *_: pytest.fail("a model was loaded"))
     with pytest.raises(ImportError, match=r'emoji-turbo-sharp is a LoRA, .*pip install "renoise\[lora\]"'):
         models.load(SHARP)
 

@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/training"))
     parser.add_argument("--images", type=int, default=16_000)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--guidance", type=float, default=4.0, help="of the teacher")
     args = parser.parse_args()
     keep_memory()
