@@ -55,7 +55,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Companion:
-    """Modules that learn beside those of a stage, one step after each of theirs, at a rate that stays as it is.
+    """Modules that learn beside those of a stage, one step after each of theirs.
+
+    They warm up as these do, and then their rate stays: AdamW's first steps at the full rate would undo what they know.
 
     ``loss_of(step)`` is called when the stage's own loss of that step has been minimised. Its "loss" is minimised by
     the modules; all its terms go to the log.
@@ -123,6 +125,10 @@ class Learner:
         groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, rate, betas=(0.9, 0.99), fused=True)
 
+    def set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
     def learn(self, loss: Tensor, clip: float) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(self.named.values()), clip)
@@ -168,7 +174,7 @@ def train(
     learners = {"": Learner(modules, run.learning_rate, run.weight_decay)}
     if companion:
         learners["companion."] = Learner(companion.modules, companion.learning_rate, 0.0)
-    named, optimizer = learners[""].named, learners[""].optimizer
+    named = learners[""].named
     average = {name: p.detach().clone() for name, p in named.items()}
     path = run.folder / "checkpoint.safetensors"
     step = 0
@@ -202,13 +208,13 @@ def train(
     count = 0
     with tqdm(total=total, initial=step, desc=run.folder.name, mininterval=10) as bar:
         while step < total and not stop:
-            rate = min(1.0, (step + 1) / run.warmup) * run.decay(step / total) + 1e-3
-            for group in optimizer.param_groups:
-                group["lr"] = run.learning_rate * rate
+            warm = min(1.0, (step + 1) / run.warmup)
+            learners[""].set_rate(run.learning_rate * (warm * run.decay(step / total) + 1e-3))
             terms = loss_of(step)
             learners[""].learn(terms["loss"], run.clip)
             if companion:
                 beside = companion.loss_of(step)
+                learners["companion."].set_rate(companion.learning_rate * warm)
                 learners["companion."].learn(beside["loss"], run.clip)
                 terms |= {f"companion_{name}": value for name, value in beside.items()}
             step += 1
