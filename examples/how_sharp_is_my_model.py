@@ -1,4 +1,4 @@
-"""How hard a few-step model is to invert: by how much every pass of plain renoising multiplies what is left to solve."""
+"""How hard a few-step model is to invert: by how much a pass of plain renoising multiplies what is left to solve."""
 
 import renoise
 from renoise.core.settings import Region, Settings
