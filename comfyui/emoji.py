@@ -21,10 +21,11 @@ from comfy.latent_formats import LatentFormat
 from torch import Tensor, nn
 
 from renoise import models
+from renoise.shipped import SHIPPED
 
 __all__ = ["NAMES", "load"]
 
-NAMES = models.NAMES
+NAMES = tuple(name for name in models.NAMES if not SHIPPED[name].lora)  # ComfyUI's own UNet knows no adapters of peft
 
 
 class _Config(comfy.supported_models_base.BASE):  # type: ignore[misc]

@@ -8,16 +8,103 @@ from typing import Any
 import pytest
 import torch
 from diffusers import LCMScheduler, StableDiffusionPipeline
+from torch import nn
 
-from renoise import models
+import renoise
+from renoise import models, shipped
+from renoise.pipelines import loading
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.loading import network_dtype
 from tests.helpers import tiny
 from tests.helpers.embedded import SIDE
 
+SHARP = "emoji-turbo-sharp"
+
+
+@pytest.fixture
+def sharp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a LoRA, made at random, on the first and the last convolution of the shipped emoji-turbo."""
+    peft = pytest.importorskip("peft")
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in ("emoji", "emoji-turbo"):
+        (folder / name).symlink_to(models.WEIGHTS / name)
+    unet = models.load("emoji-turbo").unet
+    unet.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=["conv_in", "conv_out"]))
+    layers = peft.get_peft_model_state_dict(unet)
+    with tiny.seeded(0):
+        layers = {name: nn.init.normal_(value, std=0.2).half() for name, value in layers.items()}
+    StableDiffusionPipeline.save_lora_weights(folder / SHARP, unet_lora_layers=layers)
+    monkeypatch.setattr(models, "WEIGHTS", folder)
+    monkeypatch.setattr(models, "NAMES", shipped.present(folder))
+    return folder / SHARP
+
+
+def test_a_model_exists_where_its_weights_lie(tmp_path: Path) -> None:
+    (tmp_path / "emoji/unet").mkdir(parents=True)
+    (tmp_path / SHARP).mkdir()
+    (tmp_path / SHARP / "README.md").touch()
+    assert shipped.present(tmp_path) == ()
+    (tmp_path / "emoji/unet/diffusion_pytorch_model.safetensors").touch()
+    assert shipped.present(tmp_path) == ("emoji",)
+    (tmp_path / SHARP / "pytorch_lora_weights.safetensors").touch()
+    assert shipped.present(tmp_path) == ("emoji", SHARP)
+
+
+def test_a_model_is_made_of_its_own_files_and_of_those_of_its_base() -> None:
+    assert shipped.parts("emoji") == ("emoji", {})
+    assert shipped.parts("emoji-turbo") == ("emoji", {"unet": "emoji-turbo", "scheduler": "emoji-turbo"})
+    assert shipped.parts(SHARP) == shipped.parts("emoji-turbo")
+    assert [shipped.loras(name) for name in ("emoji", "emoji-turbo", SHARP)] == [(), (), (SHARP,)]
+
+
+def test_the_sharp_model_is_the_base_with_the_lora_as_diffusers_loads_it(
+    sharp: Path, tmp_path: Path, offline: None
+) -> None:
+    pipe, base = models.load(SHARP), models.load("emoji-turbo")
+    assert (models.name_of(pipe), models.name_of(base)) == (SHARP, "emoji-turbo")
+    assert {p.dtype for p in pipe.unet.parameters()} == {torch.float32}
+    asked = {"prompt": ["red apple, noto style"], "num_inference_steps": 1, "guidance_scale": 1.0, "output_type": "pt"}
+
+    def drawn(pipe: Any) -> Any:
+        pipe.set_progress_bar_config(disable=True)
+        return pipe(**asked, generator=torch.Generator().manual_seed(0)).images
+
+    here, plain = drawn(pipe), drawn(base)
+    inversion = renoise.invert(pipe, models.EXAMPLE, "red apple, blob style", preset="fast")
+    inversion.save(tmp_path / "apple.safetensors")
+    again = renoise.load(tmp_path / "apple.safetensors")
+    assert models.name_of(again.pipe) == SHARP
+    torch.testing.assert_close(again.regenerate(again.scene), inversion.regenerate(inversion.scene))
+    base.load_lora_weights(sharp)
+    base.unet.float()
+    torch.testing.assert_close(drawn(base), here)
+    assert (here - plain).abs().mean() > 0.01
+    pipe.unload_lora_weights()
+    assert models.name_of(pipe) == "emoji-turbo"
+    torch.testing.assert_close(drawn(pipe), plain)
+
+
+def test_without_peft_the_sharp_model_says_what_to_install(sharp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(loading, "load_embedded", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(ImportError, match=r'emoji-turbo-sharp is a LoRA, .*pip install "renoise\[lora\]"'):
+        models.load(SHARP)
+
+
+def test_a_lora_of_another_network_is_refused(sharp: Path, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    unet = tiny.unet()
+    unet.add_adapter(peft.LoraConfig(r=2, lora_alpha=2, target_modules=["conv_in", "conv_out"]))
+    StableDiffusionPipeline.save_lora_weights(sharp, unet_lora_layers=peft.get_peft_model_state_dict(unet))
+    with pytest.raises(ValueError, match="was made for another network"):
+        models.load(SHARP)
+
 
 @pytest.mark.parametrize("name", models.NAMES)
 def test_embedded_models_are_stock_pipelines_and_need_no_network(name: str, offline: None) -> None:
+    if shipped.loras(name):
+        pytest.importorskip("peft")
     pipe = models.load(name)
     assert type(pipe) is StableDiffusionPipeline
     assert models.name_of(pipe) == name

@@ -14,7 +14,6 @@ Writes WORK/turbo/checkpoint.safetensors (resumable).
 
 import argparse
 import copy
-import random
 from pathlib import Path
 
 import torch
@@ -22,11 +21,19 @@ from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from training.fused import fuse
-from training.loop import DEVICE, Run, fast_precision, keep_memory, late_linear, train
-from training.pictures import caption, load_rows
-from training.text_to_emoji import WEIGHTS, add_known, build_scheduler, load_emoji, token_ids
+from training.loop import DEVICE, Run, keep_memory, late_linear, load_average, train
+from training.pictures import load_rows
+from training.rollouts import LEVELS, Prompts, estimate, guided, reached
+from training.text_to_emoji import (
+    SHOWCASE,
+    WEIGHTS,
+    add_known,
+    build_scheduler,
+    build_unet,
+    latent_channels,
+    load_emoji,
+)
 
-LEVELS = (999, 749, 499, 249)  # where a four-step sampler with trailing spacing stops
 TEACHER_STEPS = (11, 8, 6, 4)  # from each of them
 HUBER = 0.03
 
@@ -43,18 +50,6 @@ def first_student(teacher: UNet2DConditionModel) -> UNet2DConditionModel:
     return student
 
 
-def guided(teacher: nn.Module, z: Tensor, t: Tensor, states: tuple[Tensor, Tensor], scale: float) -> Tensor:
-    """The teacher's noise; ``states`` are those of the empty caption and of the captions."""
-    both = noise_of(teacher, torch.cat([z, z]), t, torch.cat(states))
-    without, given = both.chunk(2)
-    return without + scale * (given - without)
-
-
-def noise_of(unet: nn.Module, z: Tensor, t: Tensor, states: Tensor) -> Tensor:
-    with fast_precision():
-        return unet(z.to(memory_format=torch.channels_last), t.to(z.device).expand(len(z)), states).sample.float()
-
-
 def end_of_trajectory(teacher: nn.Module, z: Tensor, stop: int, states: tuple[Tensor, Tensor], scale: float) -> Tensor:
     """Where the teacher gets from ``z`` at level number ``stop``."""
     solver = DPMSolverMultistepScheduler.from_config(build_scheduler().config)
@@ -63,6 +58,20 @@ def end_of_trajectory(teacher: nn.Module, z: Tensor, stop: int, states: tuple[Te
     for t in solver.timesteps:
         z = solver.step(guided(teacher, z, t, states, scale), t, z).prev_sample
     return z
+
+
+def load_turbo(work: Path) -> UNet2DConditionModel:
+    """The averaged weights of this stage's newest checkpoint, or those in training/showcase, or the shipped ones."""
+    channels = latent_channels(work)
+    checkpoint = work / "turbo/checkpoint.safetensors"
+    if checkpoint.exists():
+        turbo = nn.ModuleDict({"unet": build_unet(channels)})
+        load_average(checkpoint, turbo)
+        return turbo["unet"].eval()
+    for folder in (SHOWCASE / "turbo", WEIGHTS / "emoji-turbo/unet"):
+        if folder.exists() and UNet2DConditionModel.load_config(folder)["in_channels"] == channels:
+            return UNet2DConditionModel.from_pretrained(folder).float().eval()
+    raise SystemExit(f"no emoji-turbo has latents of {channels} channels: run stage 7, python -m training.distil")
 
 
 def main() -> None:
@@ -80,9 +89,8 @@ def main() -> None:
     student = fuse(first_student(teacher)).to(DEVICE, memory_format=torch.channels_last).train()
     teacher = fuse(teacher).to(DEVICE, memory_format=torch.channels_last).requires_grad_(False)
     text.to(DEVICE).requires_grad_(False)
+    prompts = Prompts(rows, text, tokenizer)
     shape = (args.batch, teacher.config.in_channels, 16, 16)
-    signal = build_scheduler().alphas_cumprod[list(LEVELS)]
-    alphas, sigmas = signal.sqrt().tolist(), (1 - signal).sqrt().tolist()
     run = Run(
         args.work / "turbo",
         args.images,
@@ -93,32 +101,11 @@ def main() -> None:
         decay=late_linear,
     )
 
-    def estimate(z: Tensor, stop: int, states: Tensor) -> tuple[Tensor, Tensor]:
-        """The student's clean estimate and noise at level number ``stop``."""
-        noise = noise_of(student, z, torch.tensor(LEVELS[stop]), states)
-        return (z - sigmas[stop] * noise) / alphas[stop], noise
-
-    def step_down(z: Tensor, stop: int, states: Tensor, ancestral: bool, fresh: Tensor) -> Tensor:
-        """From one level to the next: LCM makes all noise anew, ancestral Euler keeps a part of the predicted one."""
-        clean, noise = estimate(z, stop, states)
-        high, low = (sigmas[i] / alphas[i] for i in (stop, stop + 1))
-        new = low * (1 - (low / high) ** 2) ** 0.5 if ancestral else low
-        kept = (low**2 - new**2) ** 0.5
-        return alphas[stop + 1] * (clean + kept * noise + new * fresh)
-
     def loss_of(step: int) -> dict[str, Tensor]:
-        generator, rng = torch.Generator().manual_seed(step), random.Random(step)
-        chosen = [rows[rng.randrange(len(rows))] for _ in range(run.batch)]
-        captions = [row["label"] if rng.random() < 0.1 else caption(row) for row in chosen]
-        stop, ancestral = rng.randrange(len(LEVELS)), rng.random() < 0.5
+        start = reached(student, prompts, step, shape)
         with torch.no_grad():
-            given = text(token_ids(tokenizer, captions).to(DEVICE)).last_hidden_state
-            nothing = text(token_ids(tokenizer, [""]).to(DEVICE)).last_hidden_state.expand_as(given)
-            z = sigmas[0] * torch.randn(shape, generator=generator).to(DEVICE)
-            for i in range(stop):
-                z = step_down(z, i, given, ancestral, torch.randn(shape, generator=generator).to(DEVICE))
-            goal = end_of_trajectory(teacher, z, stop, (nothing, given), args.guidance)
-        clean, _ = estimate(z, stop, given)
+            goal = end_of_trajectory(teacher, start.z, start.stop, start.states, args.guidance)
+        clean, _ = estimate(student, start.z, start.stop, start.states[1])
         squared = (clean - goal).square().mean((1, 2, 3))
         return {"loss": ((squared + HUBER**2).sqrt() - HUBER).mean(), "squared": squared.mean()}
 

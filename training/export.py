@@ -12,23 +12,12 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from peft import get_peft_model_state_dict
+from safetensors.torch import load_file
 
-from training.loop import load_average
-from training.text_to_emoji import (
-    WEIGHTS,
-    autoencoder_folder,
-    build_scheduler,
-    build_unet,
-    latent_channels,
-    load_emoji,
-)
-
-
-def load_turbo(work: Path) -> UNet2DConditionModel:
-    """The averaged weights of stage 7's newest checkpoint."""
-    turbo = torch.nn.ModuleDict({"unet": build_unet(latent_channels(work))})
-    load_average(work / "turbo/checkpoint.safetensors", turbo)
-    return turbo["unet"].eval()
+from training.distil import load_turbo
+from training.sharpen import RANK, load_sharp
+from training.text_to_emoji import WEIGHTS, autoencoder_folder, build_scheduler, load_emoji
 
 
 def load_pipeline(work: Path) -> StableDiffusionPipeline:
@@ -51,10 +40,31 @@ def turbo_scheduler() -> EulerAncestralDiscreteScheduler:
     return EulerAncestralDiscreteScheduler.from_config({**config, "timestep_spacing": "trailing"})
 
 
+def write_lora(unet: UNet2DConditionModel, folder: Path) -> Path:
+    """Writes the LoRA of a network in 16 bit, as diffusers' `load_lora_weights` reads it; returns the file."""
+    layers = {name: value.half() for name, value in get_peft_model_state_dict(unet).items()}
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
+    return folder / "pytorch_lora_weights.safetensors"
+
+
+def sharp_card(file: Path, steps: int) -> str:
+    numbers = sum(value.numel() for value in load_file(file).values())
+    return f"""# emoji-turbo-sharp
+
+An embedded model of renoise: a LoRA of rank {RANK} on all linear layers and convolutions of the UNet of emoji-turbo,
+{numbers / 1e6:.1f} M numbers in 16 bit ({file.stat().st_size / 1e6:.1f} MB), after {steps} steps of training/sharpen.py
+(distribution matching against emoji under guidance, from captions alone). `renoise.models.load("emoji-turbo-sharp")`
+loads it, as `pipe.load_lora_weights(folder)` does on emoji-turbo; both need peft. How it scores, and what it is for:
+docs/models.md of the project; licences and artists: NOTICE.
+"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/training"))
     args = parser.parse_args()
+    # before anything is written, since it may not fit the emoji-turbo that there is
+    sharp = load_sharp(args.work) if (args.work / "sharp/checkpoint.safetensors").exists() else None
     pipe = load_pipeline(args.work)
     pipe.to(torch.float16).save_pretrained(WEIGHTS / "emoji")
     if (args.work / "tokenizer").exists():  # else it is the shipped one
@@ -63,6 +73,9 @@ def main() -> None:
     if (args.work / "turbo/checkpoint.safetensors").exists():
         load_turbo(args.work).half().save_pretrained(WEIGHTS / "emoji-turbo/unet")
         turbo_scheduler().save_pretrained(WEIGHTS / "emoji-turbo/scheduler")
+    if sharp:
+        file = write_lora(sharp[0], WEIGHTS / "emoji-turbo-sharp")
+        (file.parent / "README.md").write_text(sharp_card(file, sharp[1]))
     if (args.work / "judge/model").exists():
         shutil.copytree(args.work / "judge/model", WEIGHTS / "judge", dirs_exist_ok=True)
     for path in WEIGHTS.rglob("config.json"):  # no paths of this machine in what is shipped

@@ -2,7 +2,8 @@
 
 A stage hands over its modules and a function that returns the loss of one batch. Everything that is needed
 to go on (weights, their moving average, both moments of AdamW, the step) lies in one safetensors file, written to
-a temporary name and renamed, so a run can be stopped at any time and the same command resumes it.
+a temporary name and renamed, so a run can be stopped at any time and the same command resumes it. Where a second
+network learns beside them (a `Companion`), its weights and moments lie in the same file.
 """
 
 import ctypes
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -49,6 +51,21 @@ class Run:
     clip: float = 1.0
     decay: Callable[[float], float] = cosine
     checkpoint_seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class Companion:
+    """Modules that learn beside those of a stage, one step after each of theirs.
+
+    They warm up as these do, and then their rate stays: AdamW's first steps at the full rate would undo what they know.
+
+    ``loss_of(step)`` is called when the stage's own loss of that step has been minimised. Its "loss" is minimised by
+    the modules; all its terms go to the log.
+    """
+
+    modules: nn.ModuleDict
+    loss_of: Callable[[int], dict[str, Tensor]]
+    learning_rate: float
 
 
 def keep_memory() -> None:
@@ -98,11 +115,55 @@ def load_average(path: Path, modules: nn.Module) -> int:
     return step
 
 
+class Learner:
+    """Parameters that require a gradient, and the AdamW that moves them."""
+
+    def __init__(self, modules: nn.ModuleDict, rate: float, weight_decay: float) -> None:
+        self.named = {name: p for name, p in modules.named_parameters() if p.requires_grad}
+        decayed = [p for p in self.named.values() if p.ndim > 1]
+        plain = [p for p in self.named.values() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, rate, betas=(0.9, 0.99), fused=True)
+
+    def set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def learn(self, loss: Tensor, clip: float) -> None:
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(list(self.named.values()), clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """Weights and moments by their names in a checkpoint."""
+        state = self.optimizer.state
+        return {
+            f"{prefix}{kind}.{name}": value
+            for name, p in self.named.items()
+            for kind, value in [
+                ("model", p),
+                *([("first", state[p]["exp_avg"]), ("second", state[p]["exp_avg_sq"])] if p in state else []),
+            ]
+        }
+
+    def restore(self, file: Any, prefix: str, step: int) -> None:
+        """Moments get the layout of their weight: the fused AdamW of a CPU takes numbers as they lie in memory."""
+        for name, p in self.named.items():
+            p.data.copy_(file.get_tensor(f"{prefix}model.{name}"))
+            self.optimizer.state[p] = {
+                "step": torch.tensor(float(step)),
+                "exp_avg": torch.empty_like(p.data).copy_(file.get_tensor(f"{prefix}first.{name}")),
+                "exp_avg_sq": torch.empty_like(p.data).copy_(file.get_tensor(f"{prefix}second.{name}")),
+            }
+
+
 def train(
     run: Run,
     modules: nn.ModuleDict,
     loss_of: Callable[[int], dict[str, Tensor]],
     evaluate: Callable[[], dict[str, float]] | None = None,
+    companion: Companion | None = None,
 ) -> None:
     """Trains the parameters of ``modules`` that require a gradient and leaves their moving average in them.
 
@@ -110,35 +171,25 @@ def train(
     sees the same batches as one that was never stopped.
     """
     keep_memory()
-    named = {name: p for name, p in modules.named_parameters() if p.requires_grad}
+    learners = {"": Learner(modules, run.learning_rate, run.weight_decay)}
+    if companion:
+        learners["companion."] = Learner(companion.modules, companion.learning_rate, 0.0)
+    named = learners[""].named
     average = {name: p.detach().clone() for name, p in named.items()}
-    decayed = [p for p in named.values() if p.ndim > 1]
-    plain = [p for p in named.values() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": run.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, run.learning_rate, betas=(0.9, 0.99), fused=True)
     path = run.folder / "checkpoint.safetensors"
     step = 0
     if path.exists():
         with safe_open(path, "pt") as file:
             step = int(file.metadata()["step"])
-            for name, p in named.items():
-                p.data.copy_(file.get_tensor(f"model.{name}"))
-                average[name].copy_(file.get_tensor(f"average.{name}"))
-                optimizer.state[p] = {
-                    "step": torch.tensor(float(step)),
-                    "exp_avg": file.get_tensor(f"first.{name}").to(p),
-                    "exp_avg_sq": file.get_tensor(f"second.{name}").to(p),
-                }
+            for prefix, learner in learners.items():
+                learner.restore(file, prefix, step)
+            for name, value in average.items():
+                value.copy_(file.get_tensor(f"average.{name}"))
 
     def save() -> None:
-        tensors: dict[str, Tensor] = {}
-        for name, p in named.items():
-            tensors |= {f"model.{name}": p, f"average.{name}": average[name]}
-            if p in optimizer.state:
-                tensors |= {
-                    f"first.{name}": optimizer.state[p]["exp_avg"],
-                    f"second.{name}": optimizer.state[p]["exp_avg_sq"],
-                }
+        tensors = {f"average.{name}": value for name, value in average.items()}
+        for prefix, learner in learners.items():
+            tensors |= learner.tensors(prefix)
         save_checkpoint(path, tensors, step)
 
     stop = False
@@ -157,14 +208,15 @@ def train(
     count = 0
     with tqdm(total=total, initial=step, desc=run.folder.name, mininterval=10) as bar:
         while step < total and not stop:
-            rate = min(1.0, (step + 1) / run.warmup) * run.decay(step / total) + 1e-3
-            for group in optimizer.param_groups:
-                group["lr"] = run.learning_rate * rate
+            warm = min(1.0, (step + 1) / run.warmup)
+            learners[""].set_rate(run.learning_rate * (warm * run.decay(step / total) + 1e-3))
             terms = loss_of(step)
-            terms["loss"].backward()
-            torch.nn.utils.clip_grad_norm_(list(named.values()), run.clip)
-            optimizer.step()
-            optimizer.zero_grad()
+            learners[""].learn(terms["loss"], run.clip)
+            if companion:
+                beside = companion.loss_of(step)
+                learners["companion."].set_rate(companion.learning_rate * warm)
+                learners["companion."].learn(beside["loss"], run.clip)
+                terms |= {f"companion_{name}": value for name, value in beside.items()}
             step += 1
             decay = min(run.average, (1 + step) / (10 + step))
             torch._foreach_lerp_(list(average.values()), [p.detach() for p in named.values()], 1 - decay)

@@ -1,4 +1,4 @@
-"""Measures the newest checkpoints of stages 6, 6b and 7, before their export: what the judge finds in their pictures.
+"""Measures the newest checkpoints of stages 6, 6b, 7 and 7b, before their export: what the judge finds in pictures.
 
     python -m training.measure --work WORK --model emoji --prompts 512
     python -m training.measure --work WORK --model emoji-turbo --scheduler LCMScheduler --sheet sheet.png
@@ -21,15 +21,17 @@ from tqdm import tqdm
 from renoise import models
 from renoise.figures import sheet
 from renoise.images import to_pil
-from training.export import load_pipeline, load_turbo, turbo_scheduler
+from training.distil import load_turbo
+from training.export import load_pipeline, turbo_scheduler
 from training.flow import load_flow
 from training.fused import fuse
 from training.held_out import FOLDER
 from training.loop import DEVICE, fast_precision, keep_memory
 from training.pictures import load_rows
+from training.sharpen import load_sharp
 
 BATCH = 32
-FLOW = "emoji-flow"
+FLOW, STUDENTS = "emoji-flow", ("emoji-turbo", "emoji-turbo-sharp")
 
 
 @torch.no_grad()
@@ -50,9 +52,9 @@ def draw(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/training"))
-    parser.add_argument("--model", default="emoji", choices=[*models.NAMES, FLOW])
+    parser.add_argument("--model", default="emoji", choices=["emoji", *STUDENTS, FLOW])
     parser.add_argument("--scheduler", help="a diffusers scheduler class in place of the model's own")
-    parser.add_argument("--steps", type=int, help="50 for emoji, 4 for emoji-turbo, 28 for emoji-flow")
+    parser.add_argument("--steps", type=int, help="50 for emoji, 4 for the students, 28 for emoji-flow")
     parser.add_argument(
         "--blanks", type=int, default=256, help="tokens of zeros after emoji-flow's captions; 1 is faster"
     )
@@ -62,10 +64,11 @@ def main() -> None:
     args = parser.parse_args()
     keep_memory()
     torch.manual_seed(0)
-    turbo, flow = args.model == "emoji-turbo", args.model == FLOW
+    turbo, flow = args.model in STUDENTS, args.model == FLOW
     pipe = load_flow(args.work) if flow else load_pipeline(args.work)
     if turbo:
-        pipe.unet, pipe.scheduler = load_turbo(args.work), turbo_scheduler()
+        pipe.unet = load_turbo(args.work) if args.model == "emoji-turbo" else load_sharp(args.work)[0]
+        pipe.scheduler = turbo_scheduler()
     if args.scheduler:
         pipe.scheduler = getattr(diffusers, args.scheduler).from_config(pipe.scheduler.config)
     pipe.to(DEVICE)

@@ -3,6 +3,8 @@
 * ``emoji``: text to small emoji images, in many steps (DDIM 50, guidance about 4).
 * ``emoji-turbo``: distilled from ``emoji``, in four steps without guidance (ancestral Euler or LCM). It shares the text
   encoder and the auto-encoder with ``emoji``.
+* ``emoji-turbo-sharp``, where its weights are there (``NAMES``): ``emoji-turbo`` with a LoRA that was trained by
+  distribution matching, as SDXL Turbo's kin are. It draws sharper and is harder to invert. It needs peft.
 
 Their model cards (weights/*/README.md) say how they were trained and how they score. The scripts in training/ rebuild
 them.
@@ -10,12 +12,14 @@ them.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from renoise import shipped
 from renoise.core.checks import shown
 from renoise.judge import Judge
 from renoise.pipelines import loading
@@ -23,12 +27,9 @@ from renoise.pipelines.families import denoiser
 from renoise.pipelines.loading import network_dtype, scheduler_class
 from renoise.pipelines.names import check_name
 
-WEIGHTS = Path(__file__).parent / "weights"
-ABOUT = {
-    "emoji": "text to small emoji, many steps with guidance (DDIM 50)",
-    "emoji-turbo": "the same in four steps without guidance (ancestral Euler or LCM)",
-}
-NAMES = tuple(ABOUT)
+WEIGHTS = shipped.WEIGHTS
+NAMES = shipped.NAMES
+ABOUT = {name: shipped.SHIPPED[name].about for name in NAMES}
 EXAMPLE = Path(__file__).parent / "assets/red-apple-blob.png"
 """A picture to try the embedded models on, which none of them ever saw: "red apple, blob style"."""
 
@@ -45,6 +46,7 @@ def load(name: str | os.PathLike[str], *, dtype: str | torch.dtype = "float32", 
     Raises:
         TypeError: the name is neither text nor a path.
         ValueError: the name, the precision or the scheduler is unknown.
+        ImportError: the model is a LoRA, and there is no peft.
     """
     precision = network_dtype(dtype)
     name = os.fspath(name) if isinstance(name, os.PathLike) else name
@@ -64,9 +66,16 @@ def load(name: str | os.PathLike[str], *, dtype: str | torch.dtype = "float32", 
 
 
 def _embedded(name: str) -> Any:
-    """A `StableDiffusionPipeline`. The few-step model has only its UNet and scheduler to itself."""
-    own = ("unet", "scheduler") if name == "emoji-turbo" else ()
-    pipe = loading.load_embedded(WEIGHTS / "emoji", {part: WEIGHTS / name / part for part in own})
+    """A `StableDiffusionPipeline`, with a LoRA as an adapter that has the model's name."""
+    loras = shipped.loras(name)
+    if loras and importlib.util.find_spec("peft") is None:
+        raise ImportError(
+            f'{name} is a LoRA, which diffusers loads by peft: pip install "renoise[lora]", or pip install peft'
+        )
+    whole, parts = shipped.parts(name)
+    pipe = loading.load_embedded(WEIGHTS / whole, {part: WEIGHTS / owner / part for part, owner in parts.items()})
+    for lora in loras:
+        loading.load_lora(pipe, WEIGHTS / lora, lora)
     # Convolutions on a CPU are faster in this layout.
     pipe.unet.to(memory_format=torch.channels_last)
     pipe.vae.to(memory_format=torch.channels_last)
@@ -75,8 +84,12 @@ def _embedded(name: str) -> Any:
 
 def name_of(pipe: Any) -> str | None:
     """The name of the embedded model that a pipeline is, or None."""
-    source = Path(str(getattr(denoiser(pipe).config, "_name_or_path", "")))
-    return source.parent.name if source.parent.parent == WEIGHTS else None
+    network = denoiser(pipe)
+    source = Path(str(getattr(network.config, "_name_or_path", "")))
+    if source.parent.parent != WEIGHTS:
+        return None
+    adapters = getattr(network, "peft_config", {})
+    return next((name for name in NAMES if shipped.SHIPPED[name].lora and name in adapters), source.parent.name)
 
 
 def judge() -> Judge:

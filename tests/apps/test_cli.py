@@ -27,6 +27,7 @@ from renoise.pipelines import loading
 from renoise.pipelines.adapter import Adapter
 from renoise.pipelines.families import FAMILIES, Task
 from renoise.presets import chosen_settings
+from renoise.shipped import SHIPPED
 from tests.helpers import tiny, tiny_flow, tiny_transformers
 from tests.helpers.command_line import run, said
 from tests.helpers.embedded import SIDE
@@ -175,6 +176,11 @@ def test_models_lists_models_presets_and_pipelines(no_model: None) -> None:
     assert result.exit_code == 0, result.output
     for name in (*models.NAMES, *renoise.presets.PRESETS, "StableDiffusionXLPipeline", "LatentConsistency"):
         assert name in result.output
+
+
+def test_models_names_the_extra_that_a_model_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "ABOUT", {"emoji-turbo-sharp": SHIPPED["emoji-turbo-sharp"].about})
+    assert 'pip install "renoise[lora]"' in said(run("models"))
 
 
 def test_models_says_where_every_number_comes_from(no_model: None) -> None:
@@ -407,7 +413,6 @@ except SystemExit as ended:
 
 
 def test_the_names_that_are_checked_early_are_all_there_are() -> None:
-    assert options.MODELS == models.NAMES
     assert ("paper", *renoise.presets.PRESETS) == options.PRESETS
     assert tuple(loading.DTYPES) == options.DTYPES
 

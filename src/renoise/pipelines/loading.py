@@ -20,6 +20,7 @@ __all__ = [
     "half_precision",
     "load",
     "load_embedded",
+    "load_lora",
     "network_dtype",
     "quieten",
     "scheduler_class",
@@ -126,6 +127,20 @@ def load_embedded(folder: Path, parts: Mapping[str, Path]) -> Any:
             config = json.loads((parts["scheduler"] / "scheduler_config.json").read_text())
             made["scheduler"] = scheduler_class(config["_class_name"]).from_config(config)
         return diffusers.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, **files, **made)
+
+
+def load_lora(pipe: Any, folder: Path, name: str) -> None:
+    """Loads a LoRA by diffusers' own call, offline, as the adapter of that name; in the precision of its network.
+
+    Raises:
+        ValueError: the file does not fit the pipeline's UNet.
+    """
+    try:
+        pipe.load_lora_weights(
+            folder, weight_name="pytorch_lora_weights.safetensors", adapter_name=name, local_files_only=True
+        )
+    except RuntimeError as error:
+        raise ValueError(f"the LoRA in {folder} was made for another network ({error})") from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from renoise.apps.cli.output import console
@@ -52,7 +53,7 @@ def models() -> None:
 
     table = _table("Embedded models", "model", "what it is")
     for name, about in ABOUT.items():
-        table.add_row(name, about)
+        table.add_row(name, escape(about))
     console.print(table)
     for task, title in _TASKS.items():
         table = _table(title, "pipeline", "sampler", "preset")

@@ -13,12 +13,12 @@ from PIL import Image
 from renoise.apps.cli.output import encoded
 from renoise.files import check_place
 from renoise.pipelines.names import check_name, check_scheduler_name
+from renoise.shipped import NAMES as MODELS
 
 INVERSION = ".safetensors"
 """How the name of a saved inversion ends."""
 
 # Names that are checked before the modules that know them are imported, which takes seconds.  A test compares them.
-MODELS = ("emoji", "emoji-turbo")
 DTYPES = ("float32", "bfloat16", "float16")
 PRESETS = (
     "paper",
