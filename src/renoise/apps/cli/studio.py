@@ -55,7 +55,8 @@ def studio(
     from renoise.apps.studio import captions
     from renoise.apps.studio.pictures import Limits
     from renoise.apps.studio.recipes import Model as Named
-    from renoise.apps.studio.server import Options, Server, listening
+    from renoise.apps.studio.room import Options
+    from renoise.apps.studio.server import Server, listening
     from renoise.pipelines.families import denoiser
 
     door = listening(host, port)  # before the model is loaded for nothing

@@ -16,7 +16,7 @@ from renoise.core.progress import Progress
 
 if TYPE_CHECKING:
     from renoise.apps.studio.fields import Fields
-    from renoise.apps.studio.server import Server
+    from renoise.apps.studio.room import Room
 
 __all__ = ["Desk", "Updates"]
 
@@ -34,12 +34,12 @@ _BUSY = "Something is being worked on for this page. Wait for its end, or press 
 class Desk:
     """Between the sessions of a server and the fields of its page."""
 
-    def __init__(self, server: Server, fields: Fields) -> None:
-        self.server, self.fields = server, fields
+    def __init__(self, room: Room, fields: Fields) -> None:
+        self.room, self.fields = room, fields
 
     def session(self, request: gr.Request) -> Session:
         """The session of a request, with nothing running."""
-        session = self.server.sessions.get(request.session_hash)
+        session = self.room.sessions.get(request.session_hash)
         if session.busy:
             raise Refused(_BUSY)
         return session
@@ -48,7 +48,7 @@ class Desk:
         """Puts work into the line and tells how it goes, until it is over; stops it where the tab is closed."""
         if session.busy:
             raise Refused(_BUSY)
-        running = session.job = self.server.line.add(job)
+        running = session.job = self.room.line.add(job)
         try:
             told, ticks = self.progress(running, what), 0
             yield {**self.buttons(session), self.fields.status: told}
@@ -64,7 +64,7 @@ class Desk:
 
     def progress(self, job: Job, what: str) -> str:
         """How far a job is, or its place in the queue."""
-        return markup.progress(job, what, self.server.line.place(job))
+        return markup.progress(job, what, self.room.line.place(job))
 
     def ended(self, session: Session, job: Job | None, what: str) -> Updates:
         """What to say of work without a result."""
@@ -95,7 +95,7 @@ class Desk:
 
     def everything(self, session: Session, last: list[Result] | None) -> Updates:
         """All parts of the page that depend on the session; `last` are the edits that were asked for together."""
-        parts = views.everything(session, self.server.options.model, last or [])
+        parts = views.everything(session, self.room.options.model, last or [])
         if last is None:
             parts.pop("grid")
         return {**{getattr(self.fields, name): part for name, part in parts.items()}, **self.buttons(session)}

@@ -23,7 +23,7 @@ from renoise.core.progress import Progress
 if TYPE_CHECKING:
     from renoise.apps.studio.fields import Fields
     from renoise.apps.studio.offers import Offer
-    from renoise.apps.studio.server import Server
+    from renoise.apps.studio.room import Room
 
 __all__ = ["Handlers"]
 
@@ -42,10 +42,10 @@ class Handlers:
     """One for each server; what belongs to a browser tab is in its session."""
 
     def __init__(
-        self, pipe: Any, server: Server, fields: Fields, offered: list[Offer], size: tuple[int, int], run: str
+        self, pipe: Any, room: Room, fields: Fields, offered: list[Offer], size: tuple[int, int], run: str
     ) -> None:
-        self._pipe, self._server, self._fields, self._size, self._run = pipe, server, fields, size, run
-        self._desk = Desk(server, fields)
+        self._pipe, self._room, self._fields, self._size, self._run = pipe, room, fields, size, run
+        self._desk = Desk(room, fields)
         self._lines = {offer.name: offer.line for offer in offered}
         self._usual = offered[0].name
 
@@ -53,16 +53,16 @@ class Handlers:
 
     def load(self, seen: str, request: gr.Request) -> Updates:
         """Begins a session for a tab; `seen` is the start of the server that this tab last saw, or ""."""
-        session = self._server.sessions.open(str(request.session_hash))
+        session = self._room.sessions.open(str(request.session_hash))
         hint = "Choose a picture to begin with: yours, or one of the examples."
         if seen:
             hint = _AGAIN if seen == self._run else _RESTARTED
-        key = markup.key_holder(session, self._run, self._server.options.limits)
+        key = markup.key_holder(session, self._run, self._room.options.limits)
         return {self._fields.key: key, self._fields.status: markup.say("hint", hint)}
 
     def unload(self, request: gr.Request) -> None:
         """The tab was closed: its work is stopped and let go."""
-        self._server.sessions.close(request.session_hash)
+        self._room.sessions.close(request.session_hash)
 
     def preset_line(self, name: str) -> str:
         """What a preset costs and gives."""
@@ -76,7 +76,7 @@ class Handlers:
             session = self._desk.session(request)
             data = session.take_upload(event.name)
             if str(event.file).lower().endswith(".safetensors"):
-                open_saved = partial(work.open_saved, self._pipe, data, self._server.folder)
+                open_saved = partial(work.open_saved, self._pipe, data, self._room.folder)
                 async for update in self._inverting(session, open_saved, "Opening the inversion"):
                     yield update
                 return
@@ -106,7 +106,7 @@ class Handlers:
         """Takes a picture: says how it is fitted, and what it may show."""
         found: list[Guess] = []
         picture = decoded(source.png)
-        captioner = self._server.options.captioner
+        captioner = self._room.options.captioner
         if captioner is not None:
             try:
                 found = await asyncio.to_thread(captioner, picture)
@@ -230,7 +230,7 @@ class Handlers:
     def choose(self, event: gr.EventData, request: gr.Request) -> Updates:
         """An edit of the history is looked at."""
         try:
-            session = self._server.sessions.get(request.session_hash)
+            session = self._room.sessions.get(request.session_hash)
             result = session.restore(event.number)
         except Refused as error:
             return self._desk.refusal(error)
@@ -249,6 +249,6 @@ class Handlers:
     def stop(self, request: gr.Request) -> None:
         """Stops what runs or waits for this tab."""
         try:
-            self._server.sessions.get(request.session_hash).stop()
+            self._room.sessions.get(request.session_hash).stop()
         except Refused:
             return

@@ -22,7 +22,7 @@ from renoise.edit_controls import PRESERVE
 from renoise.pipelines.adapter import Adapter
 
 if TYPE_CHECKING:
-    from renoise.apps.studio.server import Server
+    from renoise.apps.studio.room import Room
 
 __all__ = ["LOOKS", "built"]
 
@@ -78,14 +78,14 @@ def surface(name: str, value: str = "", *events: str) -> gr.HTML:
     return gr.HTML(value, elem_id=f"{name}-part", js_on_load=mount, apply_default_css=False)
 
 
-def built(pipe: Any, server: Server) -> gr.Blocks:
+def built(pipe: Any, room: Room) -> gr.Blocks:
     """The page for a pipeline.
 
     Args:
         pipe: the pipeline that everything runs on.
-        server: whose line, sessions, folder and options are used.
+        room: what the handlers work with.
     """
-    options = server.options
+    options = room.options
     size = Adapter(pipe).size(None)
     with gr.Blocks(title="renoise studio", analytics_enabled=False, fill_width=True) as page:
         gr.HTML(
@@ -101,7 +101,7 @@ def built(pipe: Any, server: Server) -> gr.Blocks:
             with gr.Column(elem_id="right", elem_classes="side", min_width=0):
                 right = _right(vocabulary() if options.model.name in models.NAMES else None)
         fields = Fields(key=key, **left, **middle, **right)
-        wire(page, fields, Handlers(pipe, server, fields, found, size, secrets.token_hex(4)))
+        wire(page, fields, Handlers(pipe, room, fields, found, size, secrets.token_hex(4)))
     page.queue(default_concurrency_limit=None, max_size=None, api_open=False)
     for block in page.blocks.values():
         block.async_move_resource_to_block_cache = _no_files

@@ -12,44 +12,22 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from renoise.apps.studio.captions import Captioner
 from renoise.apps.studio.line import Line
-from renoise.apps.studio.pictures import Limits
-from renoise.apps.studio.recipes import Model
+from renoise.apps.studio.room import Options, Room
 from renoise.apps.studio.sessions import Sessions
 
-__all__ = ["Options", "Server", "listening"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to serve.
-
-    Attributes:
-        model: the pipeline as it was named.
-        auth: (user, password) that must be given to see the page, or None.
-        limits: what is taken and kept.
-        captioner: guesses what a picture shows, or None for no guesses.
-    """
-
-    model: Model
-    auth: tuple[str, str] | None = None
-    limits: Limits = field(default_factory=Limits)
-    captioner: Captioner | None = None
+__all__ = ["Server", "listening"]
 
 
 class Server:
     """A studio that can be started and stopped.
 
     Attributes:
-        sessions: what the browser tabs have.
-        line: the work on the model.
-        folder: for what must lie on a disk for a moment; removed by `close`.
+        room: what its page works with; the folder is removed by `close`.
     """
 
     def __init__(self, pipe: Any, options: Options, door: socket.socket) -> None:
@@ -63,11 +41,10 @@ class Server:
         Raises:
             ModuleNotFoundError: the packages of the extra `studio` are not installed.
         """
-        self.options, self.sessions, self.line = options, Sessions(options.limits), Line()
         self._socket = door
-        self.folder = Path(tempfile.mkdtemp(prefix="renoise-studio-"))
+        self.room = Room(options, Sessions(options.limits), Line(), Path(tempfile.mkdtemp(prefix="renoise-studio-")))
         try:
-            _offline(self.folder)
+            _offline(self.room.folder)
             self._server = self._built(pipe)
         except BaseException:
             self.close()
@@ -110,10 +87,10 @@ class Server:
             self._server.should_exit = True
             if self._thread is not None:
                 self._thread.join(30)
-        self.sessions.close_all()
-        self.line.close()
+        self.room.sessions.close_all()
+        self.room.line.close()
         self._socket.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.room.folder, ignore_errors=True)
 
     def _tell(self, ready: Callable[[str], object]) -> None:
         if self._wait():
@@ -134,8 +111,8 @@ class Server:
         from renoise.apps.studio.routes import add_routes
 
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-        add_routes(app, self.sessions)
-        page = built(pipe, self)
+        add_routes(app, self.room.sessions)
+        page = built(pipe, self.room)
         gradio.mount_gradio_app(
             app,
             page,
@@ -143,7 +120,7 @@ class Server:
             server_name=self._socket.getsockname()[0],
             server_port=self._socket.getsockname()[1],
             footer_links=[],
-            auth=self.options.auth,
+            auth=self.room.options.auth,
             auth_message="This studio asks for the name and the password that it was started with.",
             allowed_paths=[],
             blocked_paths=["/"],
@@ -155,7 +132,7 @@ class Server:
             mcp_server=False,
             **LOOKS,
         )
-        app.add_middleware(Guard, most_bytes=int(self.options.limits.megabytes * 1e6) + 100_000)
+        app.add_middleware(Guard, most_bytes=int(self.room.options.limits.megabytes * 1e6) + 100_000)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, access_log=False, ws="none")
         server = uvicorn.Server(config)
         # pages that are still open when the server ends are no errors
