@@ -81,6 +81,7 @@ async def _eight(studio: Studio) -> None:
             await first.click("[data-example='9']")
             await first.wait_for_selector("label.drop.full")
             await first.get_by_text("More settings").click()
+            await first.wait_for_timeout(500)  # as tests.helpers.studio.Page.unfold
             await first.get_by_label("Steps", exact=True).fill("400")
             await first.click("#invert")
             await first.wait_for_selector("#status [role=progressbar]")

@@ -51,8 +51,8 @@ def test_everything_has_a_name_for_screen_readers(page: Open) -> None:
     opened = page()
     opened.example()
     opened.invert()
-    opened.tab.get_by_text("More settings").click()
-    opened.tab.get_by_text("More controls").click()
+    opened.unfold("More settings")
+    opened.unfold("More controls")
     opened.paint()
     nameless = opened.tab.evaluate(
         """() => [...document.querySelectorAll('button, input, select, textarea, a, canvas, img, svg[role]')]
@@ -145,7 +145,7 @@ def test_presets_say_what_they_cost_and_settings_are_checked(page: Open) -> None
     opened.tab.click("#preset input")
     opened.tab.get_by_role("option", name="fast", exact=True).click()
     opened.tab.wait_for_selector("#preset-line:has-text('8 passes for 4 steps')")
-    opened.tab.get_by_text("More settings").click()
+    opened.unfold("More settings")
     opened.tab.get_by_label("Passes").fill("many")
     opened.tab.click("#invert")
     opened.message("“many” is no number", "error")

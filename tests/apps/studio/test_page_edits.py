@@ -109,7 +109,7 @@ def test_several_edits_a_chain_and_the_history(page: Open) -> None:
     opened = page()
     opened.example()
     opened.invert()
-    opened.tab.get_by_text("More controls").click()
+    opened.unfold("More controls")
     noise = opened.tab.get_by_label("number input for Fresh noise")
     noise.fill("0.5")
     noise.press("Tab")
