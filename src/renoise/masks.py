@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from renoise.core.checks import shown, whole
-from renoise.core.gate import TOP
+from renoise.core.gate import top_of
 from renoise.images import Box, ImageError, Source, open_image
 
 __all__ = [
@@ -177,8 +177,8 @@ def on_latents(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
 def from_evidence(evidence: Tensor, size: tuple[int, int]) -> Tensor:
     """Where the evidence of `renoise.core.gate` exceeds AUTO_SHARE of its 98th percentile, in pixels, 0 or 1."""
-    top = torch.quantile(evidence.flatten(1), TOP, dim=1).view(-1, 1, 1, 1)
-    smooth = nn.functional.interpolate(evidence / top.clamp(min=1e-12), size, mode="bilinear", align_corners=False)
+    share = evidence / top_of(evidence).clamp(min=1e-12)
+    smooth = nn.functional.interpolate(share, size, mode="bilinear", align_corners=False)
     return (smooth > AUTO_SHARE).float()
 
 

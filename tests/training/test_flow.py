@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +94,6 @@ def test_folding_takes_the_standardisation_of_captions_into_the_weights() -> Non
     assert (standardised - context).abs().max() > 0.5
     wanted = asked(pipe.transformer, standardised, pooled)
     torch.testing.assert_close(asked(flow.folded(pipe.transformer, scale), context, pooled), wanted, rtol=0, atol=1e-5)
-
-
-@pytest.fixture
-def signals() -> Iterator[None]:
-    """A run takes the signals that ask it to stop; afterwards they are the test runner's again."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(

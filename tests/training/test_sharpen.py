@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,15 +102,6 @@ def test_diffusers_own_call_loads_the_lora_that_is_written(tmp_path: Path, offli
     assert (predicted(pipe.unet) - base).abs().max() > 0.1
     pipe.unload_lora_weights()
     torch.testing.assert_close(predicted(pipe.unet), base, rtol=0, atol=0)
-
-
-@pytest.fixture
-def signals() -> Iterator[None]:
-    """A run takes the signals that ask it to stop; afterwards they are the test runner's again."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(

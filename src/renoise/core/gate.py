@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["POWER", "TOP", "Evidence", "soft_gate"]
+__all__ = ["POWER", "TOP", "Evidence", "soft_gate", "top_of"]
 
 TOP = 0.98
 POWER = 8
@@ -47,6 +47,11 @@ class Evidence:
         return self.map
 
 
+def top_of(evidence: Tensor) -> Tensor:
+    """The evidence [batch, 1, height, width] that 98 % of the places do not exceed, per picture: [batch, 1, 1, 1]."""
+    return torch.quantile(evidence.flatten(1), TOP, dim=1).view(-1, 1, 1, 1)
+
+
 def soft_gate(evidence: Tensor, preserve: float) -> Tensor:
     """M of (7).
 
@@ -59,6 +64,5 @@ def soft_gate(evidence: Tensor, preserve: float) -> Tensor:
     """
     if preserve == 0:
         return torch.ones_like(evidence)
-    top = torch.quantile(evidence.flatten(1), TOP, dim=1).view(-1, 1, 1, 1)
     s = evidence.clamp(min=torch.finfo(evidence.dtype).tiny)
-    return 1 / (1 + (preserve * top / s) ** POWER)
+    return 1 / (1 + (preserve * top_of(evidence) / s) ** POWER)

@@ -94,7 +94,7 @@ def pie(
     loaded = networks.load(**{name: source for name, source in sources.items() if source is not None})
     for sentence in loaded.missing:
         say(f"[yellow]note:[/yellow] {escape(sentence)}")
-    work = pie_edits.Work(output, pipes.keywords(size).get("size"), batch, seed, controls)
+    work = pie_edits.Work(output, pipes.sides(size), batch, seed, controls)
     with progress("inverting and editing", len(cases) * len(methods)) as told:
         pie_edits.make(pipe, cases, methods, work, told)
     judge = models.judge() if models.name_of(pipe) else None
@@ -156,9 +156,7 @@ def folder(
     methods = list(compared(paper, named, wanted))
     records = Records(output / "folder.csv", budgets.KEYS)
     with progress("inverting", len(pictures) * len(methods)) as told:
-        rows = budgets.measure(
-            pipe, pictures, methods, records, size=pipes.keywords(size).get("size"), batch=batch, told=told
-        )
+        rows = budgets.measure(pipe, pictures, methods, records, size=pipes.sides(size), batch=batch, told=told)
     say(escape(budgets.show(rows, output, command_line(context))))
     for name in ("folder.csv", "folder.md", "folder.png"):
         say_written(output / name)

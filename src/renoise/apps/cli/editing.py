@@ -188,7 +188,8 @@ def edit(
             chosen,
             strength=strength,
             seed=seed,
-            edits=[{**controls, "prompt": text} for text in to],
+            to=to,
+            edit=controls,
             **how,
         )
         strength = None  # the inversion went no further

@@ -19,7 +19,7 @@ from renoise.images import open_image
 if TYPE_CHECKING:
     import renoise
 
-__all__ = ["Chosen", "inverted", "keywords", "parsed", "pipeline", "saved"]
+__all__ = ["Chosen", "inverted", "keywords", "parsed", "pipeline", "saved", "sides"]
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,14 @@ def inverted(
     size: str | None,
     strength: float | None,
     seed: int | None,
-    edits: Sequence[Mapping[str, Any]] = (),
+    to: Sequence[str] = (),
+    edit: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> renoise.Inversion:
     """The inversion of a picture file; the picture is read before any model is loaded.
 
     Where no prompt is given, the judge of the embedded models suggests one; other models are asked with none. Edits
-    that shall follow are checked before the picture is inverted.
+    that shall follow, `to` each of some prompts, are checked before the picture is inverted.
     """
     if prompt is not None and not prompt.strip():
         raise typer.BadParameter('say what the picture shows, e.g. --prompt "red apple, blob style", or leave it out')
@@ -118,8 +119,8 @@ def inverted(
     from renoise import invert
 
     pipe = pipeline(chosen)
-    for edit in edits:
-        _check_edit(pipe, settings["preset"], size, edit)
+    if edit is not None:
+        _check_edits(pipe, settings["preset"], sides(size), to, edit)
     if prompt is None:
         prompt = _suggested(pipe, source)
     return invert(
@@ -135,10 +136,13 @@ def inverted(
 
 def keywords(size: str | None, **given: Any) -> dict[str, Any]:
     """Keywords of the API for the options that were given, and the size, N or HEIGHTxWIDTH, as (height, width)."""
-    if size:
-        numbers = [int(side) for side in size.split("x")]
-        given["size"] = (numbers[0], numbers[-1])
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in {**given, "size": sides(size)}.items() if value is not None}
+
+
+def sides(size: str | None) -> tuple[int, int] | None:
+    """(height, width) of a size, N or HEIGHTxWIDTH."""
+    numbers = [int(side) for side in size.split("x")] if size else []
+    return (numbers[0], numbers[-1]) if numbers else None
 
 
 def _suggested(pipe: Any, source: Image.Image) -> str:
@@ -155,7 +159,9 @@ def _suggested(pipe: Any, source: Image.Image) -> str:
     return caption
 
 
-def _check_edit(pipe: Any, preset: str | None, size: str | None, edit: Mapping[str, Any]) -> None:
+def _check_edits(
+    pipe: Any, preset: str | None, size: tuple[int, int] | None, prompts: Sequence[str], edit: Mapping[str, Any]
+) -> None:
     """Refuses what the pipeline does not take, such as a negative prompt, and more pixels than a side has."""
     from renoise.masks import check_amounts
     from renoise.pipelines.adapter import Adapter
@@ -163,11 +169,12 @@ def _check_edit(pipe: Any, preset: str | None, size: str | None, edit: Mapping[s
     from renoise.record import Scene
 
     adapter = Adapter(pipe)
-    sides = adapter.size(keywords(size).get("size"))
-    check_amounts(edit["mask_grow"], edit["mask_feather"], sides)
+    height_and_width = adapter.size(size)
+    check_amounts(edit["mask_grow"], edit["mask_feather"], height_and_width)
     guidance = chosen_settings(adapter, preset, guidance_scale=edit["guidance_scale"]).guidance_scale
     negatives = None if edit["negative_prompt"] is None else (edit["negative_prompt"],)
-    adapter.call(Scene((edit["prompt"],), negatives, guidance, {}), 1, sides)
+    for prompt in prompts:
+        adapter.call(Scene((prompt,), negatives, guidance, {}), 1, height_and_width)
 
 
 def saved(path: Path, chosen: Chosen) -> renoise.Inversion:
