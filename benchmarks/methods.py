@@ -68,6 +68,8 @@ class Sampler:
 SAMPLERS = {
     "ancestral Euler, 4 steps": Sampler("emoji-turbo", None, "paper-sdxl-turbo", (1, 4, 9, 19), (8, 20, 40)),
     "LCM, 4 steps": Sampler("emoji-turbo", "LCMScheduler", "paper-lcm", (1, 4, 9, 19), (8, 20, 40)),
+    "sharp model, ancestral Euler, 4 steps": Sampler("emoji-turbo-sharp", None, "paper-sdxl-turbo", (1, 4, 9), ()),
+    "sharp model, LCM, 4 steps": Sampler("emoji-turbo-sharp", "LCMScheduler", "paper-lcm", (1, 4, 9), ()),
     "DDIM, 50 steps": Sampler("emoji", None, "paper-sd", (1, 3), (100,), guidance=4.0),
     "Euler, 50 steps": Sampler("emoji", "EulerDiscreteScheduler", "paper-sd", (1, 3), (), guidance=4.0),
 }

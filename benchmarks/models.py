@@ -1,6 +1,7 @@
 """Scores of the embedded models on held-out data, and contact sheets of generated samples.
 
     python -m benchmarks.models
+    python -m benchmarks.models --only emoji-turbo-sharp   # one generator again; the other scores stay as they are
 
 * Auto-encoder: PSNR of its round trip.
 * Judge: accuracy on real pictures, which is the ceiling for generated ones.
@@ -31,6 +32,8 @@ GENERATORS = {
     "emoji": ("emoji", None, 50, 4.0),
     "emoji-turbo": ("emoji-turbo", None, 4, 1.0),
     "emoji-turbo, LCM": ("emoji-turbo", "LCMScheduler", 4, 1.0),
+    "emoji-turbo-sharp": ("emoji-turbo-sharp", None, 4, 1.0),
+    "emoji-turbo-sharp, LCM": ("emoji-turbo-sharp", "LCMScheduler", 4, 1.0),
 }
 
 
@@ -71,9 +74,12 @@ def main() -> None:
         "--dtype", default="float32", help="precision of the networks; bfloat16 is faster if the processor supports it"
     )
     parser.add_argument("--prompts", type=int, default=512, help="how many prompts of the training split")
+    parser.add_argument("--only", action="append", choices=list(GENERATORS), help="this generator; can be repeated")
     args = parser.parse_args()
     judge = models.judge()
     report: dict[str, dict[str, float]] = {}
+    if args.only:
+        report = json.loads((RESULTS / "models.json").read_text())["scores"]
     for split in (args.split, "artist"):
         report[f"auto-encoder, dB, {split}"] = round_trip(split)
     held_out, artist = pictures.load(args.split), pictures.load("artist")
@@ -83,7 +89,7 @@ def main() -> None:
     pairs = {"training prompts": [(row["concept"], row["style"]) for row in trained]}
     pairs["held-out pairs"] = list(zip(held_out.concepts, held_out.styles, strict=True))
     SHEETS.mkdir(parents=True, exist_ok=True)
-    for name in GENERATORS:
+    for name in args.only or GENERATORS:
         for kind, prompts in pairs.items():
             captions = [f"{concept}, {style} style" for concept, style in prompts]
             drawn = generate(name, captions, args.dtype, kind)

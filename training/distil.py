@@ -25,7 +25,6 @@ from training.loop import DEVICE, Run, keep_memory, late_linear, load_average, t
 from training.pictures import load_rows
 from training.rollouts import LEVELS, Prompts, estimate, guided, reached
 from training.text_to_emoji import (
-    SHOWCASE,
     WEIGHTS,
     add_known,
     build_scheduler,
@@ -61,16 +60,16 @@ def end_of_trajectory(teacher: nn.Module, z: Tensor, stop: int, states: tuple[Te
 
 
 def load_turbo(work: Path) -> UNet2DConditionModel:
-    """The averaged weights of this stage's newest checkpoint, or those in training/showcase, or the shipped ones."""
+    """The averaged weights of this stage's newest checkpoint, or the shipped ones."""
     channels = latent_channels(work)
     checkpoint = work / "turbo/checkpoint.safetensors"
     if checkpoint.exists():
         turbo = nn.ModuleDict({"unet": build_unet(channels)})
         load_average(checkpoint, turbo)
         return turbo["unet"].eval()
-    for folder in (SHOWCASE / "turbo", WEIGHTS / "emoji-turbo/unet"):
-        if folder.exists() and UNet2DConditionModel.load_config(folder)["in_channels"] == channels:
-            return UNet2DConditionModel.from_pretrained(folder).float().eval()
+    shipped = WEIGHTS / "emoji-turbo/unet"
+    if UNet2DConditionModel.load_config(shipped)["in_channels"] == channels:
+        return UNet2DConditionModel.from_pretrained(shipped).float().eval()
     raise SystemExit(f"no emoji-turbo has latents of {channels} channels: run stage 7, python -m training.distil")
 
 

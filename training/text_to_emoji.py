@@ -27,8 +27,6 @@ from training.tokenizer import LENGTH
 
 WIDTH = 256  # of the text encoder
 WEIGHTS = Path(__file__).parents[1] / "src/renoise/weights"
-SHOWCASE = Path(__file__).parent / "showcase"  # parts of the next models, which wait for the others
-NEWEST = SHOWCASE if SHOWCASE.exists() else WEIGHTS / "emoji"
 
 
 def build_unet(channels: int) -> UNet2DConditionModel:
@@ -87,9 +85,9 @@ def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 
 def autoencoder_folder(work: Path) -> Path:
-    """The auto-encoder of stage 3, or where it was not trained here, the newest in this repository."""
+    """The auto-encoder of stage 3, or where it was not trained here, the shipped one."""
     trained = work / "grown/model"
-    return trained if trained.exists() else NEWEST / "vae"
+    return trained if trained.exists() else WEIGHTS / "emoji/vae"
 
 
 def latent_channels(work: Path) -> int:
@@ -149,15 +147,15 @@ def start_from_shipped(unet: UNet2DConditionModel, text: CLIPTextModel) -> None:
 
 
 def load_emoji(work: Path) -> tuple[UNet2DConditionModel, CLIPTextModel, CLIPTokenizer]:
-    """The averaged weights of this stage's newest checkpoint, or the newest in this repository."""
+    """The averaged weights of this stage's newest checkpoint, or the shipped ones."""
     tokenizer = load_tokenizer(work)
     unet, text = build_unet(latent_channels(work)), build_text_encoder(tokenizer)
     checkpoint = work / "emoji/checkpoint.safetensors"
     if checkpoint.exists():
         load_average(checkpoint, nn.ModuleDict({"unet": unet, "text": text}))
     else:
-        unet.load_state_dict(UNet2DConditionModel.from_pretrained(NEWEST / "unet").state_dict())
-        text.load_state_dict(CLIPTextModel.from_pretrained(NEWEST / "text_encoder").state_dict())
+        unet.load_state_dict(UNet2DConditionModel.from_pretrained(WEIGHTS / "emoji/unet").state_dict())
+        text.load_state_dict(CLIPTextModel.from_pretrained(WEIGHTS / "emoji/text_encoder").state_dict())
     return unet.eval(), text.eval(), tokenizer
 
 

@@ -47,7 +47,7 @@ Solver = Callable[[Callable[[Tensor], Tensor], Tensor], Generator[Tensor, Tensor
 """A function of `reverse` and `start` that returns a generator, such as `renoise` and `anderson` below."""
 
 _RIDGE = 1e-6  # mu
-_LENGTHS = (0.25, 3.0)  # range of beta: longer steps overshoot where the network is not nearly linear
+_LENGTHS = (0.25, 2.0)  # range of beta: longer steps overshoot where the network is not nearly linear
 _NEIGHBOURHOOD = 5  # side of a pixel's neighbourhood, in latent pixels
 
 

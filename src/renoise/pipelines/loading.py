@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -132,15 +133,25 @@ def load_embedded(folder: Path, parts: Mapping[str, Path]) -> Any:
 def load_lora(pipe: Any, folder: Path, name: str) -> None:
     """Loads a LoRA by diffusers' own call, offline, as the adapter of that name; in the precision of its network.
 
+    It is one of the UNet alone, so that diffusers warns of none for the text encoder is not passed on.
+
     Raises:
         ValueError: the file does not fit the pipeline's UNet.
     """
+    log = logging.getLogger("diffusers.loaders.lora_base")
+    log.addFilter(_not_of_text)
     try:
         pipe.load_lora_weights(
             folder, weight_name="pytorch_lora_weights.safetensors", adapter_name=name, local_files_only=True
         )
     except RuntimeError as error:
         raise ValueError(f"the LoRA in {folder} was made for another network ({error})") from error
+    finally:
+        log.removeFilter(_not_of_text)
+
+
+def _not_of_text(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("No LoRA keys associated to CLIPTextModel")
 
 
 @contextmanager
