@@ -35,7 +35,7 @@ STYLE: dict[str, Look] = {
 }
 # The methods whose edits are made with --edits few.
 _EDITED = ("plain reversal", "edit-friendly", "ReNoise K=3", "ReNoise K=9", "GNRI, 8 passes", "GNRI, 100 passes")
-_EDITED_OURS = ("fast-latent, 20 passes", "few-step, 8 passes", "few-step, 16 passes", "many-step, ")
+_EDITED_OURS = ("fast-latent, 20 passes", "few-step, 8 passes", "few-step, 16 passes", "sharp, 20", "many-step, ")
 # `prior` and `flattest` of GNRI; with 0 and 0.1 it diverges (validation split, ancestral Euler)
 _PRIOR, _FLATTEST = 0.1, 2.0
 
@@ -128,3 +128,4 @@ def _ours(sampler: Sampler, steps: int) -> Iterator[Method]:
     for passes in (4, 8, 12, 16, 20):
         settings = preset("few-step", passes)
         yield Method(f"few-step, {passes} passes", "ours, noise absorbs", settings)
+    yield Method("sharp, 20 passes", "ours, noise absorbs", PRESETS["sharp"].settings)

@@ -43,12 +43,11 @@ BATCH = 64
 def chosen_methods(args: argparse.Namespace) -> Iterator[tuple[str, Method, bool]]:
     """What the arguments ask for: name of the sampler, method, and whether its edits are made."""
     for name in args.sampler or SAMPLERS:
-        few_step = SAMPLERS[name].few_step
         for method in methods.methods(SAMPLERS[name]):
             if args.only and method.name not in args.only:
                 continue
-            wanted = args.edits or ("all" if few_step else "few")
-            yield name, method, wanted == "all" or (wanted == "few" and methods.edited(SAMPLERS[name], method))
+            few = args.edits == "few" and methods.edited(SAMPLERS[name], method)
+            yield name, method, few or args.edits == "all"
 
 
 def measure(args: argparse.Namespace, records: Records) -> None:
@@ -95,7 +94,8 @@ def main() -> None:
     parser.add_argument(
         "--edits",
         choices=["few", "all", "none"],
-        help="whose edits to make; by default all with few-step samplers, few with others",
+        default="few",
+        help="whose edits to make; by default those of one or two methods of a family",
     )
     parser.add_argument("--output", type=Path, default=ROOT, help="folder for benchmarks/results and docs")
     parser.add_argument("--docs-only", action="store_true", help="only make tables and plots from the records")

@@ -26,7 +26,7 @@ from .rows import measure
 
 __all__ = ["PRESET_NAMES", "Inversion", "Model", "chosen", "described", "guider", "invert"]
 
-PRESET_NAMES = ("auto", "few-step", "fast", "fast-latent", "many-step", "flow", "plain reversal")
+PRESET_NAMES = ("auto", "few-step", "fast", "fast-latent", "sharp", "many-step", "flow", "plain reversal")
 _FEW = 10  # steps up to which "auto" takes the few-step preset
 
 Scene = tuple[Any, Any]

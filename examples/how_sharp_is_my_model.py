@@ -1,12 +1,22 @@
-"""How hard a few-step model is to invert: by how much a pass of plain renoising multiplies what is left to solve."""
+"""Is a few-step model a sharp one, hard to invert? What the preset `fast` leaves of eight pictures that it draws itself.
+
+The number is in dB to what the auto-encoder alone gives back. `emoji-turbo`, taught by the ends of its teacher's
+trajectories, has 45 here; `emoji-turbo-sharp`, taught by distribution matching as the kin of SDXL Turbo and DMD2
+are, has 36. Below 40, take the preset `sharp`.
+"""
+
+import torch
 
 import renoise
-from renoise.core.settings import Region, Settings
+from renoise import metrics
 
-pipe = renoise.models.load("emoji-turbo")
-plain = Settings(regions=(Region(iterations=5),), num_inference_steps=4)  # six passes a step, nothing else
-inv = renoise.invert(pipe, renoise.models.EXAMPLE, prompt="red apple, blob style", preset=plain)
-for step in inv.trajectory.steps:
-    first, last = step.residuals[0], step.residuals[-1]
-    factor = (last / first) ** (1 / (len(step.residuals) - 1))
-    print(f"t = {step.timestep:4.0f}: times {float(factor[0]):.2f} a pass")
+pipe = renoise.models.load("emoji-turbo")  # or one of your own
+words = ("red apple", "dog face", "rainbow", "pizza", "house", "rocket", "sad face", "tulip")
+prompts = [f"{word}, noto style" for word in words]
+
+generator = torch.Generator().manual_seed(0)
+drawn = pipe(prompts, num_inference_steps=4, guidance_scale=1.0, generator=generator).images
+inv = renoise.invert(pipe, drawn, prompts, preset="fast")
+left = metrics.psnr(inv.regenerate(inv.scene), inv.round_trip())
+print(f"{left.mean():.1f} dB in the mean, {left.min():.1f} dB at least: take the preset", end=" ")
+print("sharp" if left.mean() < 40 else "few-step, the default, or fast")

@@ -107,7 +107,7 @@ def test_the_preset_that_suits_a_pipeline(
 
 
 def test_the_presets_chosen_suit_any_number_of_steps() -> None:
-    for name in ("few-step", "many-step", "flow", "fast", "fast-latent"):
+    for name in ("few-step", "many-step", "flow", "fast", "fast-latent", "sharp"):
         assert PRESETS[name].settings.passes is None, "a total would be refused for more steps than passes"
 
 

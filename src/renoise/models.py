@@ -3,8 +3,8 @@
 * ``emoji``: text to small emoji images, in many steps (DDIM 50, guidance about 4).
 * ``emoji-turbo``: distilled from ``emoji``, in four steps without guidance (ancestral Euler or LCM). It shares the text
   encoder and the auto-encoder with ``emoji``.
-* ``emoji-turbo-sharp``, where its weights are there (``NAMES``): ``emoji-turbo`` with a LoRA that was trained by
-  distribution matching, as SDXL Turbo's kin are. It draws sharper and is harder to invert. It needs peft.
+* ``emoji-turbo-sharp``: ``emoji-turbo`` with a LoRA that was trained by distribution matching, as SDXL Turbo's kin are.
+  It draws sharper and is harder to invert. It needs peft.
 
 Their model cards (weights/*/README.md) say how they were trained and how they score. The scripts in training/ rebuild
 them.

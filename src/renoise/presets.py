@@ -162,6 +162,12 @@ _ALL = (
         source=_OWN,
     ),
     Preset(
+        "sharp",
+        replace(_FEW_STEP, nearest=10),
+        score="SHARPSCORE",
+        source=_OWN,
+    ),
+    Preset(
         "many-step",
         _MANY_STEP,
         score="emoji without guidance, 8 validation pictures, mean dB to the auto-encoder's round trip: DDIM 62.9, "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["NAMES", "SHIPPED", "WEIGHTS", "Shipped", "loras", "parts", "present"]
+__all__ = ["NAMES", "SHIPPED", "WEIGHTS", "Shipped", "loras", "parts"]
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -39,16 +39,9 @@ SHIPPED: Mapping[str, Shipped] = {
         lora=True,
     ),
 }
-"""All embedded models that there are by name; a model exists where its weights lie."""
+"""All embedded models by name."""
 
-
-def present(weights: Path) -> tuple[str, ...]:
-    """The names of the models whose files lie in a folder of weights."""
-    return tuple(name for name in SHIPPED if any((weights / name).rglob("*.safetensors")))
-
-
-NAMES = present(WEIGHTS)
-"""The names of the models that this installation has."""
+NAMES = tuple(SHIPPED)
 
 
 def parts(name: str) -> tuple[str, dict[str, str]]:

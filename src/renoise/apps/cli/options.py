@@ -32,6 +32,7 @@ PRESETS = (
     "few-step",
     "fast",
     "fast-latent",
+    "sharp",
     "many-step",
     "flow",
 )

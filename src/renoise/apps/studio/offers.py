@@ -12,9 +12,10 @@ from renoise.presets import chosen_settings, preset_name
 __all__ = ["Offer", "offers"]
 
 _GIVES = {
-    "few-step": "the closest reconstruction in few steps; the noise stays as white as the sampler draws it.",
+    "few-step": "close in few steps; the noise stays as white as the sampler draws it.",
     "fast": "half the time of few-step, a little less exact; edits keep more of the picture.",
     "fast-latent": "nothing of the picture hides in the noise; all of it is in the starting point.",
+    "sharp": "for few-step models that draw sharply, which are harder to invert; the noise stays white.",
     "many-step": "for models of many steps: close at about one pass a step.",
     "flow": "for flow-matching models: close at about one pass a step.",
     "paper": "ReNoise exactly as it was published, for comparison.",
