@@ -164,7 +164,7 @@ _ALL = (
     Preset(
         "sharp",
         replace(_FEW_STEP, nearest=10),
-        score="SHARPSCORE",
+        score=_FOUR_STEPS + "ancestral Euler 58.5 (50.3); 20 passes",
         source=_OWN,
     ),
     Preset(
