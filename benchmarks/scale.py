@@ -39,7 +39,7 @@ from renoise.batch.worker import ready
 from renoise.inverted import Inversion
 
 BATCH = 16
-BYTES = 54_480  # of an inversion by emoji-turbo, four steps, float32
+BYTES = 115_920  # of an inversion by emoji-turbo, four steps, float32
 
 
 def source(folder: Path, count: int) -> Path:

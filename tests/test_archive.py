@@ -277,7 +277,7 @@ def test_a_model_named_in_a_file_is_loaded_only_if_it_is_embedded(
 ) -> None:
     monkeypatch.setattr(loading, "load", lambda *_: pytest.fail("a file decided what is loaded"))
     path = rewritten(saved_embedded, tmp_path / "named.safetensors", lambda header, _: header.update(model=name))
-    with pytest.raises(ArchiveError, match="only emoji and emoji-turbo are loaded by a name in a file: load the pipe"):
+    with pytest.raises(ArchiveError, match="only emoji, emoji-turbo, emoji-turbo-sharp are loaded by a name in a file"):
         renoise.load(path)
 
 

@@ -137,14 +137,14 @@ _ALL = (
     Preset(
         "few-step",
         _FEW_STEP,
-        score=_FOUR_STEPS + "ancestral Euler 48.5 (43.2), LCM 47.5 (42.8), with side information in the noise; "
+        score=_FOUR_STEPS + "ancestral Euler 49.3 (44.2), LCM 48.3 (43.3), with side information in the noise; "
         "16 passes",
         source=_OWN,
     ),
     Preset(
         "fast",
         replace(_FEW_STEP, regions=(Region(),), nearest=4),
-        score=_FOUR_STEPS + "ancestral Euler 43.5 (39.7), LCM 42.8 (38.9), with side information in the noise; "
+        score=_FOUR_STEPS + "ancestral Euler 43.5 (40.3), LCM 42.8 (39.7), with side information in the noise; "
         "8 passes",
         source=_OWN,
     ),
@@ -157,8 +157,8 @@ _ALL = (
             regions=(Region(0.9, iterations=4), Region(iterations=3)),
             nearest=5,
         ),
-        score=_FOUR_STEPS + "ancestral Euler 44.8 (39.4), LCM 43.9 (38.3), without side information, but the standard "
-        "deviation of z_T is 2.0 and 2.3 times that of its noise level; 20 passes",
+        score=_FOUR_STEPS + "ancestral Euler 46.1 (42.1), LCM 45.3 (41.3), without side information, but the standard "
+        "deviation of z_T is 1.7 and 1.9 times that of its noise level; 20 passes",
         source=_OWN,
     ),
     Preset(

@@ -74,7 +74,7 @@ def _embedded(name: str, record: Record) -> Any:
     """The embedded model that a file names; no other name in a file is obeyed."""
     if record.model not in models.NAMES:
         raise ArchiveError(
-            f"{name} names {shown(record.model)} as its model, and only {' and '.join(models.NAMES)} are loaded by a "
+            f"{name} names {shown(record.model)} as its model, and only {', '.join(models.NAMES)} are loaded by a "
             "name in a file: load the pipeline yourself, and pass it: renoise.load(path, pipe)"
         )
     try:
