@@ -1,4 +1,4 @@
-"""Is a few-step model a sharp one, hard to invert? What the preset `fast` leaves of eight pictures that it draws itself.
+"""Is a few-step model a sharp one, hard to invert? What the preset `fast` leaves of eight pictures that it drew.
 
 The number is in dB to what the auto-encoder alone gives back. `emoji-turbo`, taught by the ends of its teacher's
 trajectories, has 45 here; `emoji-turbo-sharp`, taught by distribution matching as the kin of SDXL Turbo and DMD2

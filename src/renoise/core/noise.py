@@ -25,10 +25,10 @@ and e_t is chosen such that the network's estimate of the clean latent from alph
 an estimate loses a part of the details.  If the details are Gaussian with variance S, the share that it keeps is
 S alpha^2 / (S alpha^2 + sigma^2).  Without any noise in e_t, details enlarged by the inverse of that share come out as
 they were.  With noise of full strength in e_t, they come out covered by noise.  The e_t used here is a compromise:
-fresh noise at three quarters of its strength, plus the details of z_0 (z_0 minus its mean over 3 x 3 latent pixels) times
-2.4 alpha sigma / (alpha^2 + sigma^2).  In z_t this enlarges the details by a share 2.4 sigma^2 / (alpha^2 + sigma^2).
-The two factors were chosen on validation images.  If the table has this one step only, its z_t is z_T, and e_t is
-fresh noise at full strength.
+fresh noise at three quarters of its strength, plus the details of z_0 (z_0 minus its mean over 3 x 3 latent pixels)
+times 2.4 alpha sigma / (alpha^2 + sigma^2).  In z_t this enlarges the details by a share 2.4 sigma^2 / (alpha^2 +
+sigma^2).  The two factors were chosen on validation images.  If the table has this one step only, its z_t is z_T, and
+e_t is fresh noise at full strength.
 """
 
 from __future__ import annotations
