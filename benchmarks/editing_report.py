@@ -55,7 +55,7 @@ def write(rows: Sequence[dict[str, str]], docs: Path, split: str, shown: Path) -
                 blocks.setdefault(row["method"], []).append(row)
         seeds = len({row["seed"] for row in blocks[BASE]})
         edits = len(blocks[BASE]) // seeds
-        parts.append(f"\n## {sampler}\n\n{edits} edits, half of them of the style; {seeds} seeds.\n\n")
+        parts.append(f"\n## {sampler}\n\n{edits} edits, half of them of the style; seeds: {seeds}.\n\n")
         parts.append(markdown([_line(name, block, blocks[BASE]) for name, block in blocks.items()]))
     page = "".join(parts)
     pictures_ = docs / "pictures"
