@@ -8,7 +8,7 @@ Records, one row per picture, go to benchmarks/results/reconstruction-*.csv.  Th
 time, so an interrupted run continues when the same command is given again.  Methods whose settings or weights have
 changed since are measured again.
 
-This command runs all pictures of the artist on whose work no model was trained, with some presets and with plain
+This command runs all 765 pictures of the artist on whose work no model was trained, with some presets and with plain
 reversal, below which no preset may fall:
 
     python -m benchmarks.reconstruction --split artist --count 765 --edits none --only "plain reversal" \\
