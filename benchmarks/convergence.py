@@ -1,6 +1,6 @@
 """How the estimates of a step converge, by iteration, noise level, sampler and solver, as analysed in the paper.
 
-    python -m benchmarks.convergence              # 8 pictures of the validation split, four samplers
+    python -m benchmarks.convergence              # 8 pictures of the validation split, all samplers
     python -m benchmarks.convergence --docs-only  # table and figure again, from the records
 
 Two quantities are measured, at every step of the few-step samplers and at eight steps of the others:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from benchmarks import edits, methods, pictures
 from benchmarks.edits import Edits
 from benchmarks.methods import SAMPLERS
-from renoise import models
+from renoise import models, shipped
 from renoise.evaluation import plots, tables
 from renoise.evaluation.methods import Method, describe
 from renoise.evaluation.reconstruction import COLUMNS, Captioned, check, measured, passes_of
@@ -67,7 +67,8 @@ def measure(args: argparse.Namespace, records: Records) -> None:
     for sampler in args.sampler or SAMPLERS:
         pipe = models.load(SAMPLERS[sampler].model, dtype=args.dtype, scheduler=SAMPLERS[sampler].scheduler)
         pipe.set_progress_bar_config(disable=True)
-        pipe.fuse_lora()  # where there is one, a pass takes half as long then
+        if shipped.loras(SAMPLERS[sampler].model):
+            pipe.fuse_lora()  # a pass takes two thirds of the time then
         weights = fingerprint(pipe.unet)
         for name, method, wants_edits in chosen_methods(args):
             depends = f"{describe(method)}; edits {wants_edits}; weights {weights}"
