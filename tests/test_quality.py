@@ -31,3 +31,17 @@ def test_each_further_renoising_reconstructs_better_and_plain_reversal_is_far_be
         scores.append(float(metrics.psnr(found, inversion.round_trip()).mean()))
     assert scores == sorted(scores)
     assert scores[-1] > scores[0] + 6
+
+
+def test_a_sharp_model_is_harder_and_the_presets_stay_ahead_of_the_published_method() -> None:
+    held_out = pictures.load("validation").first(8)
+    reached = {}
+    for name in ("emoji-turbo", "emoji-turbo-sharp"):
+        pipe = renoise.models.load(name)
+        for preset in ("fast", "few-step", "sharp", "paper"):
+            inversion = renoise.invert(pipe, to_pil(held_out.pixels), held_out.captions, preset=preset)
+            found = inversion.regenerate(inversion.scene)
+            reached[name, preset] = float(metrics.psnr(found, inversion.round_trip()).mean())
+    sharp = {preset: dB for (name, preset), dB in reached.items() if name == "emoji-turbo-sharp"}
+    assert reached["emoji-turbo", "fast"] > sharp["fast"] + 4
+    assert sharp["paper"] + 4 < sharp["fast"] < sharp["few-step"] < sharp["sharp"]

@@ -64,6 +64,10 @@ def test_the_presets_are_the_rule(name: str, rows: StepTable, passes: int) -> No
     assert budget(rows, PRESETS[name].settings) == budget(rows, replace(PRESETS[name].settings, passes=passes))
 
 
+def test_sharp_solves_the_step_nearest_the_image_further() -> None:
+    assert budget(STOCHASTIC, PRESETS["sharp"].settings) == (3, 3, 3, 11)
+
+
 @pytest.mark.parametrize("passes", range(4, 40))
 @pytest.mark.parametrize("rows", [STOCHASTIC, DETERMINISTIC, table(0, 1, 2, 3)], ids=["some", "none", "all"])
 def test_a_total_is_spent_to_the_last_pass(passes: int, rows: StepTable) -> None:
