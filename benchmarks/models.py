@@ -78,13 +78,14 @@ def main() -> None:
     args = parser.parse_args()
     judge = models.judge()
     report: dict[str, dict[str, float]] = {}
+    held_out = pictures.load(args.split)
     if args.only:
         report = json.loads((RESULTS / "models.json").read_text())["scores"]
-    for split in (args.split, "artist"):
-        report[f"auto-encoder, dB, {split}"] = round_trip(split)
-    held_out, artist = pictures.load(args.split), pictures.load("artist")
-    report[f"judge, real pictures, {args.split}"] = judge.accuracy(held_out.pixels, held_out.concepts, held_out.styles)
-    report["judge, real pictures, artist"] = judge.accuracy(artist.pixels, artist.concepts, artist.styles)
+    else:
+        for split in (args.split, "artist"):
+            report[f"auto-encoder, dB, {split}"] = round_trip(split)
+        for split, real in ((args.split, held_out), ("artist", pictures.load("artist"))):
+            report[f"judge, real pictures, {split}"] = judge.accuracy(real.pixels, real.concepts, real.styles)
     trained = json.loads((pictures.FOLDER / "training-prompts.json").read_text())[: args.prompts]
     pairs = {"training prompts": [(row["concept"], row["style"]) for row in trained]}
     pairs["held-out pairs"] = list(zip(held_out.concepts, held_out.styles, strict=True))
